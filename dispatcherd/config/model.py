@@ -1,0 +1,238 @@
+"""The configuration as the rest of the program sees it: strict, frozen, every key with its default.
+
+Invariant: what passes here can be run. Leaves out: where the values come from (`load`), and the
+words of a mistake (`explain`). Durations are seconds, sizes are bytes, unless the name says else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Bytes = Annotated[int, Field(ge=1, le=16 * 1024**3)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+STANDARD_SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+"""The example of Standard Webhooks 1.0, "Deliverability and reliability"."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+class SecretSource(Section):
+    """Where a secret is read from. Exactly one; `inline` only with `allow_inline_secrets: true`."""
+
+    file: str | None = None
+    credential: str | None = None
+    """Name of a systemd credential, read from `$CREDENTIALS_DIRECTORY`."""
+    env: str | None = None
+    inline: SecretStr | None = None
+
+
+class KafkaTls(Section):
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    verify_hostname: bool = True
+
+
+class KafkaSasl(Section):
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str
+    password: SecretSource
+
+
+class KafkaConfig(Section):
+    bootstrap_servers: list[str] = ["127.0.0.1:9092"]
+    topics: list[str] = []
+    topic_patterns: list[str] = []
+    """Regular expressions, matched against whole topic names."""
+    group_id: str = "dispatcherd"
+    client_id: str = "dispatcherd"
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where a partition that was never claimed starts. New partitions of a known topic: earliest."""
+    on_out_of_range: Literal["stop", "earliest", "latest"] = "stop"
+    on_topic_recreated: Literal["stop", "continue"] = "stop"
+    session_timeout_seconds: Seconds = 30.0
+    heartbeat_interval_seconds: Seconds = 3.0
+    rebalance_timeout_seconds: Seconds = 30.0
+    request_timeout_seconds: Seconds = 40.0
+    metadata_max_age_seconds: Seconds = 60.0
+    fetch_max_bytes: Bytes = 16_777_216
+    fetch_max_bytes_per_partition: Bytes = 1_048_576
+    max_poll_records: Count = 1_000
+    isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    tls: KafkaTls | None = None
+    sasl: KafkaSasl | None = None
+
+
+class PostgresConfig(Section):
+    dsn: str = "postgresql:///dispatcherd"
+    password: SecretSource | None = None
+    """Overrides a password in the DSN."""
+    listen_dsn: str | None = None
+    """For LISTEN, where a transaction-pooling proxy stands before `dsn`. Default: `dsn`."""
+    schema_name: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "dispatcherd"
+    pool_size: Annotated[int, Field(ge=2, le=50)] = 3
+    connect_timeout_seconds: Seconds = 10.0
+    statement_timeout_seconds: Seconds = 30.0
+    lock_timeout_seconds: Seconds = 5.0
+    statement_cache_size: Annotated[int, Field(ge=0, le=10_000)] = 200
+    """0 behind pgbouncer in transaction mode."""
+    flush_interval_seconds: Seconds = 0.05
+    flush_max_rows: Count = 5_000
+    partitions_ahead_days: Annotated[int, Field(ge=1, le=365)] = 7
+    poll_interval_seconds: Seconds = 5.0
+    """How often changes are looked for when no notification comes."""
+
+
+class BatchConfig(Section):
+    max_events: Annotated[int, Field(ge=1, le=10_000)] = 1
+    max_bytes: Bytes = 1_048_576
+    max_wait_seconds: Annotated[float, Field(ge=0, le=3_600)] = 0.5
+
+
+class RetryConfig(Section):
+    schedule_seconds: list[Annotated[float, Field(ge=0, le=31_536_000)]] = list(
+        STANDARD_SCHEDULE_SECONDS
+    )
+    """Wait before attempt 1, 2, …; past its end the last value repeats."""
+    max_attempts: Annotated[int, Field(ge=1, le=1_000)] = len(STANDARD_SCHEDULE_SECONDS)
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_retry_after_seconds: Annotated[float, Field(ge=0, le=31_536_000)] = 86_400.0
+
+
+class SignConfig(Section):
+    standard: bool = True
+    """`webhook-id`, `webhook-timestamp`, `webhook-signature` (Standard Webhooks 1.0)."""
+    hex_header: str | None = None
+    """Also (or only) `<hex_header>: hex(HMAC-SHA256(body))`, e.g. `X-Webhook-Signature`."""
+
+
+class FilterCondition(Section):
+    """One test on a Kafka header (`header: name`) or a body field (`field: data.amount`)."""
+
+    header: str | None = None
+    field: str | None = None
+    equals: str | int | float | bool | None = None
+    not_equals: str | int | float | bool | None = None
+    one_of: list[str | int | float | bool] | None = None
+    prefix: str | None = None
+    greater_than: float | None = None
+    less_than: float | None = None
+    exists: bool | None = None
+
+
+class FilterConfig(Section):
+    """All of `all` and at least one of `any` (when given) and none of `none`."""
+
+    all: list[FilterCondition] = []
+    any: list[FilterCondition] = []
+    none: list[FilterCondition] = []
+
+
+class EndpointConfig(Section):
+    id: Name
+    url: str
+    event_types: list[str] = ["*"]
+    """Exact (`order.created`), prefix (`order.*`), all (`*`), and negation (`!order.deleted`)."""
+    filter: FilterConfig | None = None
+    secret: SecretSource | None = None
+    secrets: list[SecretSource] = []
+    """Several, while a secret is rotated: each gives a signature, the first one listed first."""
+    sign: SignConfig = SignConfig()
+    headers: dict[str, str] = {}
+    timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
+    concurrency: Annotated[int, Field(ge=1, le=1_000)] = 10
+    batch: BatchConfig = BatchConfig()
+    retry: RetryConfig = RetryConfig()
+    tenant: Name | None = None
+    revision: Annotated[int, Field(ge=0)] = 0
+    """Raise it with each change: an instance whose file has a lower one yields to the higher."""
+
+
+class NetworkConfig(Section):
+    allowed_networks: list[str] = []
+    """Networks (CIDR) that may be connected to although they are not public."""
+    allow_http: bool = False
+    """Plain http:// URLs; always allowed towards `allowed_networks`."""
+    max_connections: Count = 2_000
+    max_connections_per_host: Count = 50
+    keepalive_seconds: Annotated[float, Field(ge=0, le=3_600)] = 15.0
+    dns_cache_seconds: Annotated[float, Field(ge=0, le=3_600)] = 10.0
+    max_response_body_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 4_096
+    max_response_header_bytes: Annotated[int, Field(ge=1_024, le=1_048_576)] = 16_384
+    user_agent: str = "dispatcherd/{version}"
+
+
+class DecodeConfig(Section):
+    max_event_bytes: Bytes = 1_048_576
+    max_headers: Count = 100
+    max_header_bytes: Bytes = 16_384
+    default_version: str = "1"
+    type_header: str = "webhook-type"
+    id_header: str = "webhook-id"
+    version_header: str = "webhook-version"
+    max_types: Count = 10_000
+    """Different event types ever seen; past it a record with a new one is quarantined."""
+    max_quarantine_bytes: Bytes = 65_536
+    """Of a quarantined record's bytes, this many are kept."""
+
+
+class LimitsConfig(Section):
+    window_deliveries: Count = 10_000
+    """Per partition: deliveries it may run ahead of its watermark."""
+    window_bytes: Bytes = 67_108_864
+    memory_deliveries: Count = 30_000
+    """All partitions together."""
+    memory_bytes: Bytes = 134_217_728
+    lane_deliveries: Count = 1_000
+    lane_bytes: Bytes = 16_777_216
+    unrecorded_rows: Count = 20_000
+    """Outcomes that may wait for Postgres; each send reserves its place before it starts."""
+    unrecorded_bytes: Bytes = 67_108_864
+    wheel_deliveries: Count = 20_000
+    wheel_bytes: Bytes = 33_554_432
+    wheel_horizon_seconds: Seconds = 60.0
+    """Retries due later than this wait in Postgres only."""
+    park_after_seconds: Seconds = 5.0
+    """An unsettled delivery older than this is parked, so that the watermark moves on."""
+    hold_seconds: Seconds = 1.0
+    """How long a full lane that moves may hold intake before its overflow is parked."""
+    partial_endpoints: Count = 1_000
+    """Settled endpoints kept per half-settled record; above it the rest is parked."""
+    owed_per_endpoint: Count = 1_000_000
+    owed_total: Count = 10_000_000
+    at_owed_cap: Literal["stop_intake", "dead_letter_oldest"] = "stop_intake"
+
+
+class AdminConfig(Section):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 9464
+    """0: any free port, named in the log."""
+
+
+class LogConfig(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "text"] = "auto"
+    """auto: text on a terminal, else JSON; with a journald priority prefix under systemd."""
+
+
+class Config(Section):
+    kafka: KafkaConfig = KafkaConfig()
+    postgres: PostgresConfig = PostgresConfig()
+    endpoints: list[EndpointConfig] = []
+    network: NetworkConfig = NetworkConfig()
+    decode: DecodeConfig = DecodeConfig()
+    limits: LimitsConfig = LimitsConfig()
+    admin: AdminConfig = AdminConfig()
+    log: LogConfig = LogConfig()
+    shutdown_timeout_seconds: Seconds = 25.0
+    """From SIGTERM to exit: attempts finish, then flush, commit, leave the group."""
+    start_timeout_seconds: Seconds = 300.0
+    """How long parts that are not up yet are waited for before exit 1."""
+    allow_inline_secrets: bool = False

@@ -1,0 +1,1 @@
+"""The way to Postgres: the only package that speaks SQL."""
