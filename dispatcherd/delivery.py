@@ -186,6 +186,7 @@ class Delivery:
         "event",
         "owed",
         "request",
+        "request_no",
         "stage",
         "timer",
     )
@@ -211,6 +212,8 @@ class Delivery:
         """It has a row in `deliveries` (or one in the flush that is being gathered)."""
         self.stage = Stage.QUEUED
         self.request: Request | None = None
+        """Asked by an operator while it was in the air; acted upon when the attempt ends."""
+        self.request_no: int | None = None
         self.timer: Any = None
 
     @property

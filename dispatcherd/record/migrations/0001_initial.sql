@@ -25,11 +25,13 @@ CREATE TABLE topics (
     id          int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name        text NOT NULL,
     incarnation int NOT NULL DEFAULT 1,
+    partitions  int NOT NULL,
     id_key      bytea NOT NULL,
     seen_at     timestamptz NOT NULL DEFAULT now(),
     UNIQUE (name, incarnation)
 );
 COMMENT ON TABLE topics IS 'One row per life of a topic: a topic created again is another one.';
+COMMENT ON COLUMN topics.partitions IS 'How many it had when first seen: later ones start at their earliest record.';
 
 CREATE TABLE event_types (
     id       int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

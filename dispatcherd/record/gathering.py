@@ -1,0 +1,99 @@
+"""What waits to be recorded: outcomes, changes of what is owed, quarantined records.
+
+Invariant: one operation per key (the last one wins, and remembers whether the body was stored);
+frozen, its contents do not change until their fate is known. Leaves out: SQL (flush), and when to
+flush (recorder).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from dispatcherd.delivery import Claim, Delivery, Headers, Key, Reason
+from dispatcherd.offsets import Progress
+
+
+class Change(IntEnum):
+    """What becomes of a delivery's row."""
+
+    OWED = 1
+    DEAD = 2
+    DELETE = 3
+
+
+class Operation:
+    """One change to `deliveries`, coalesced per key."""
+
+    __slots__ = ("change", "delivery", "due", "reason", "request_no", "status", "with_body")
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        change: Change,
+        due: float,
+        reason: Reason,
+        status: int,
+        with_body: bool,
+    ) -> None:
+        self.delivery = delivery
+        self.change = change
+        self.due = due
+        """Monotonic; made relative only when the statement runs, so that an outage does not
+        postpone what was due during it."""
+        self.reason = reason
+        self.status = status
+        self.with_body = with_body
+        self.request_no: int | None = None
+
+
+class QuarantineRow(NamedTuple):
+    """A record that is no event; `value` is already cut to the configured bound."""
+
+    claim: Claim
+    offset: int
+    reason: Reason
+    detail: str
+    key: bytes | None
+    value: bytes | None
+    value_bytes: int
+    headers: Headers
+
+
+AttemptRow = tuple[object, ...]
+"""In the order of `flush.ATTEMPT_COLUMNS`."""
+
+
+@dataclass(slots=True)
+class Gathering:
+    """The open buffer, then (frozen) the contents of one flush."""
+
+    attempts: list[AttemptRow] = field(default_factory=list)
+    operations: dict[Key, Operation] = field(default_factory=dict)
+    settled: list[tuple[Claim, int, int]] = field(default_factory=list)
+    """(claim, offset, endpoint): settled for the first time by what is gathered here."""
+    quarantine: list[QuarantineRow] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+    rows: int = 0
+    """Reserved places that this will give back."""
+    bytes: int = 0
+    number: int = 0
+    """Flush number, given when it is frozen."""
+    fenced: set[Claim] = field(default_factory=set)
+    """Claims that Postgres did not return as ours, found out while writing."""
+
+    def put(self, operation: Operation) -> None:
+        """Add an operation, merged with one that is already gathered for its key."""
+        key = operation.delivery.key
+        before = self.operations.get(key)
+        if before is not None:
+            operation.with_body = operation.with_body or before.with_body
+            if operation.request_no is None:
+                operation.request_no = before.request_no
+        self.operations[key] = operation
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.attempts or self.operations or self.settled or self.quarantine or self.progress
+        )
