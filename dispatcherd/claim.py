@@ -168,9 +168,7 @@ class Ownership:
     async def _claim(self, tp: TopicPartition) -> Tenure:
         config = self._config
         count = max(self._consumer.partition_count(tp.topic), tp.partition + 1)
-        found = await claims.claim(
-            self._database, tp.topic, tp.partition, count, self._incarnation
-        )
+        found = await claims.claim(self._database, tp.topic, tp.partition, count, self._incarnation)
         first, end = (await self._consumer.bounds([tp], config.request_timeout_seconds))[tp]
         current = found[-1]
         if current.watermark is not None and end < current.watermark:
@@ -226,26 +224,48 @@ class Ownership:
         """The log ends below what was settled: another topic of the same name."""
         current = found[-1]
         assert current.watermark is not None
+        if await self._begin_incarnation(tp, current.claim, current.watermark, end):
+            return await self._claim(tp)
+        halted = (
+            f"topic {tp.topic} was created again (it ends at {end}, settled up to "
+            f"{current.watermark}); set kafka.on_topic_recreated to continue to read it as new"
+        )
+        window = Window(current.claim, current.watermark, current.settled, current.partial)
+        return Tenure(tp, window, [c.claim for c in found[:-1]], halted=halted)
+
+    async def recreated(self, tenure: Tenure) -> None:
+        """The record below the watermark is another one than was settled: the topic was created
+        again, and has grown past the watermark meanwhile. Raises StoreUnavailable."""
+        tp, window = tenure.tp, tenure.window
+        if self.reading.get(tp) is not tenure:
+            return
+        if await self._begin_incarnation(tp, window.claim, window.durable_watermark, None):
+            self.reclaim(tenure)
+            return
+        tenure.halted = (
+            f"topic {tp.topic} was created again (the record below offset {window.position} is not "
+            "the one that was settled); set kafka.on_topic_recreated to continue to read it as new"
+        )
+        self._consumer.hold([tp])
+
+    async def _begin_incarnation(
+        self, tp: TopicPartition, claim: Claim, watermark: int, end: int | None
+    ) -> bool:
         policy = self._config.on_topic_recreated
         self._metrics.topics_recreated += 1
         logger.error(
             "topic_recreated",
             topic=tp.topic,
             partition=tp.partition,
-            watermark=current.watermark,
+            watermark=watermark,
             end_offset=end,
             policy=policy,
         )
-        if policy == "continue":
-            count = max(self._consumer.partition_count(tp.topic), tp.partition + 1)
-            await claims.begin_incarnation(self._database, current.claim.topic_id, count)
-            return await self._claim(tp)
-        halted = (
-            f"topic {tp.topic} was created again (it ends at {end}, settled up to "
-            f"{current.watermark}); set kafka.on_topic_recreated to continue to read it as a new one"
-        )
-        window = Window(current.claim, current.watermark, current.settled, current.partial)
-        return Tenure(tp, window, [c.claim for c in found[:-1]], halted=halted)
+        if policy != "continue":
+            return False
+        count = max(self._consumer.partition_count(tp.topic), tp.partition + 1)
+        await claims.begin_incarnation(self._database, claim.topic_id, count)
+        return True
 
     def _hold_until_begun(self, tenures: Iterable[Tenure]) -> None:
         for tenure in tenures:

@@ -152,7 +152,7 @@ class Consumer:
             self.client.seek(tp, 0)
 
     def begin(self, tp: TopicPartition, offset: int) -> None:
-        """Read this partition from `offset` on; what was fetched before is dropped by the client."""
+        """Read this partition from `offset` on; the client drops what it had fetched before."""
         self.client.seek(tp, offset)
         self.client.resume(tp)
 
@@ -184,12 +184,14 @@ class Consumer:
     ) -> dict[TopicPartition, list[Record]]:
         """Records of these partitions; {} when none came in time.
 
-        Must not be cancelled: an interrupted `getmany` leaks its fetch context. It may wait longer
-        than asked while a rebalance is under way. Raises OutOfRange, LogUnavailable.
+        With no partition it only tells the client that we are alive: one that is not asked for
+        long leaves the group. Must not be cancelled: an interrupted `getmany` leaks its fetch
+        context. It may wait longer than asked while a rebalance is under way. Raises OutOfRange,
+        LogUnavailable, LogError.
         """
         try:
             found: dict[TopicPartition, list[Record]] = await self.client.getmany(
-                *tps, timeout_ms=int(timeout_seconds * 1000)
+                *(tps or [TopicPartition("", 0)]), timeout_ms=int(timeout_seconds * 1000)
             )
             return found
         except kafka_errors.OffsetOutOfRangeError as error:
@@ -212,7 +214,9 @@ class Consumer:
                 first = await self.client.beginning_offsets(list(tps))
                 end = await self.client.end_offsets(list(tps))
         except (kafka_errors.KafkaError, TimeoutError) as error:
-            raise LogUnavailable(f"Kafka: offsets of {len(tps)} partitions: {_text(error)}") from error
+            raise LogUnavailable(
+                f"Kafka: offsets of {len(tps)} partitions: {_text(error)}"
+            ) from error
         return {tp: (int(first[tp]), int(end[tp])) for tp in tps}
 
     async def commit(self, offsets: dict[TopicPartition, int], timeout_seconds: float) -> None:

@@ -41,7 +41,7 @@ class Hold(IntEnum):
     ACTIVE = 1
     """Records are taken in and deliveries sent."""
     SUSPENDED = 2
-    """Revoked, not yet claimed by anyone else: nothing new is sent, what is in the air may settle."""
+    """Revoked, not claimed by anyone yet: nothing new is sent, what is in the air may settle."""
     FENCED = 3
     """Somebody else's now: nothing of it may be written or sent."""
 
@@ -92,12 +92,14 @@ class Event:
     """1–128 characters of `[A-Za-z0-9_.:/-]`."""
     version: str
     timestamp: str
-    """As the producer wrote it (RFC 3339 or a number, as text), else the record's own time, RFC 3339."""
+    """As the producer wrote it (RFC 3339 or a number, as text), else the record's own time."""
     body: bytes
     """The record's value, byte for byte."""
     headers: Headers
     shape: Shape
     tenant: str | None = None
+    appended_at: float = 0.0
+    """Unix seconds of the record's own timestamp; 0 when it was read back from Postgres."""
 
     @property
     def size(self) -> int:
@@ -207,7 +209,7 @@ class Delivery:
         self.attempts = attempts
         """Attempts made, ever."""
         self.cycle_start = cycle_start
-        """Attempts that had been made when the current retry cycle began (a manual retry begins one)."""
+        """Attempts made before the current retry cycle (a manual retry begins one)."""
         self.owed = owed
         """It has a row in `deliveries` (or one in the flush that is being gathered)."""
         self.stage = Stage.QUEUED

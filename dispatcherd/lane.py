@@ -34,6 +34,8 @@ class Lane:
         self.linger: object | None = None
         """The wheel's timer for a batch that is waiting to fill."""
         self.removed = False
+        self.last_offer = float("-inf")
+        """When a fresh delivery last came in, monotonic."""
         self._due_turn = True
 
     def __len__(self) -> int:
@@ -66,6 +68,15 @@ class Lane:
         delivery.stage = Stage.QUEUED
         self.due[delivery] = None
         self.bytes += delivery.event.size
+
+    def put_back(self, batch: list[Delivery]) -> None:
+        """Undo `take`: the batch is the next again."""
+        queue = self.due if batch[0].owed else self.fresh
+        for delivery in reversed(batch):
+            delivery.stage = Stage.QUEUED
+            queue[delivery] = None
+            queue.move_to_end(delivery, last=False)
+            self.bytes += delivery.event.size
 
     def remove(self, delivery: Delivery) -> bool:
         """Take a queued delivery out; False when it was not queued here."""
@@ -109,8 +120,8 @@ class Lane:
         return max(now, head.entered_at + policy.max_wait_seconds)
 
     def take(self, now: float) -> list[Delivery]:
-        """The next batch, or [] when none is ready. Due and fresh take turns; a batch is of one kind,
-        so that what failed together is tried again together."""
+        """The next batch, or [] when none is ready. Due and fresh take turns; a batch is of one
+        kind, so that what failed together is tried again together."""
         at = self.ready_at(now)
         if at is None or at > now:
             return []

@@ -139,9 +139,9 @@ class Window:
         self.bytes -= record.size
         return True
 
-    def half_settled(self, offset: int) -> int:
-        """How many endpoints of an unsettled record are settled."""
-        return len(self._half.get(offset, ()))
+    def over_cap(self, cap: int) -> list[int]:
+        """Offsets of half-settled records with more settled endpoints than `cap`."""
+        return [o for o, ids in self._half.items() if len(ids) > cap and o in self.records]
 
     def oldest(self, entered_before: float) -> Iterator[tuple[int, Outstanding]]:
         """Unsettled records taken in before a monotonic time, oldest first."""

@@ -54,7 +54,7 @@ class KafkaConfig(Section):
     group_id: str = "dispatcherd"
     client_id: str = "dispatcherd"
     start: Literal["earliest", "latest"] = "earliest"
-    """Where a partition that was never claimed starts. New partitions of a known topic: earliest."""
+    """Where a partition never claimed before starts; one added to a known topic: earliest."""
     on_out_of_range: Literal["stop", "earliest", "latest"] = "stop"
     on_topic_recreated: Literal["stop", "continue"] = "stop"
     session_timeout_seconds: Seconds = 30.0
@@ -76,7 +76,9 @@ class PostgresConfig(Section):
     """Overrides a password in the DSN."""
     listen_dsn: str | None = None
     """For LISTEN, where a transaction-pooling proxy stands before `dsn`. Default: `dsn`."""
-    schema_name: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "dispatcherd"
+    schema_name: Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = (
+        "dispatcherd"
+    )
     pool_size: Annotated[int, Field(ge=2, le=50)] = 3
     connect_timeout_seconds: Seconds = 10.0
     statement_timeout_seconds: Seconds = 30.0

@@ -119,9 +119,7 @@ async def _claim(
 
 async def _claimed(connection: Connection, held: Claim, progress: asyncpg.Record) -> Claimed:
     watermark = progress["watermark"]
-    partial = {
-        int(offset): set(ids) for offset, ids in orjson.loads(progress["partial"]).items()
-    }
+    partial = {int(offset): set(ids) for offset, ids in orjson.loads(progress["partial"]).items()}
     if watermark is not None:
         rows = await connection.fetch(
             'SELECT "offset", endpoint_id FROM deliveries '
@@ -159,7 +157,7 @@ async def _end_holders(connection: Connection, topic: str, partition: int) -> No
 
 
 async def store_start(database: Database, held: Claim, watermark: int) -> bool:
-    """Store a resolved start before the first record is read. False: the epoch is no longer ours."""
+    """Store a resolved start before the first record is read. False: not our epoch any more."""
     async with database.session() as connection:
         tag = await connection.execute(
             "UPDATE progress SET watermark = $4 WHERE topic_id = $1 AND partition = $2 "

@@ -106,7 +106,7 @@ class Database:
             return
         try:
             await asyncio.wait_for(self._pool.close(), 2)
-        except (asyncio.TimeoutError, *TRANSIENT):
+        except (TimeoutError, *TRANSIENT):
             self._pool.terminate()
 
     async def dedicated(self, listen: bool = False) -> Connection:

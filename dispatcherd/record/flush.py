@@ -247,7 +247,7 @@ async def _upsert(connection: Connection, operations: Sequence[Operation], now: 
     if taken_up:
         await connection.execute(
             "UPDATE deliveries d SET request = NULL, request_no = NULL "
-            'FROM unnest($1::int[], $2::int[], $3::bigint[], $4::int[], $5::bigint[]) AS n '
+            "FROM unnest($1::int[], $2::int[], $3::bigint[], $4::int[], $5::bigint[]) AS n "
             '(topic_id, partition, "offset", endpoint_id, request_no) '
             'WHERE (d.topic_id, d.partition, d."offset", d.endpoint_id, d.request_no) = '
             '(n.topic_id, n.partition, n."offset", n.endpoint_id, n.request_no)',
@@ -275,7 +275,7 @@ async def drop_orphan_bodies(
         "DELETE FROM bodies b USING (SELECT DISTINCT * FROM unnest($1::int[], $2::int[], "
         '$3::bigint[]) AS u (topic_id, partition, "offset")) k WHERE (b.topic_id, b.partition, '
         'b."offset") = (k.topic_id, k.partition, k."offset") AND NOT EXISTS (SELECT FROM '
-        "deliveries d WHERE (d.topic_id, d.partition, d.\"offset\") = "
+        'deliveries d WHERE (d.topic_id, d.partition, d."offset") = '
         '(b.topic_id, b.partition, b."offset"))',
         topic_ids,
         partitions,

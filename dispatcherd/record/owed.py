@@ -103,7 +103,7 @@ async def page(
     limit: int,
     now: float,
 ) -> list[PagedRow]:
-    """At most `limit` deliveries owed to one endpoint and due within the horizon, earliest first."""
+    """At most `limit` deliveries owed to an endpoint, due within the horizon, earliest first."""
     by_key = {(c.topic_id, c.partition): c for c in claims}
     async with database.session() as connection:
         rows = await connection.fetch(
@@ -128,9 +128,7 @@ async def page(
             shape=Shape(row["shape"]),
             tenant=row["tenant"],
         )
-        delivery = Delivery(
-            event, endpoint_id, now, row["attempts"], row["cycle_start"], owed=True
-        )
+        delivery = Delivery(event, endpoint_id, now, row["attempts"], row["cycle_start"], owed=True)
         paged.append(PagedRow(delivery, row["due_in"]))
     return paged
 

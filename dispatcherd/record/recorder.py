@@ -132,7 +132,7 @@ class Recorder:
         self._wake()
 
     def delivered(self, delivery: Delivery) -> None:
-        """It is done: its row, if it has one, goes; else its record has one delivery less to wait for."""
+        """It is done: its row, if it has one, goes; else its record waits for one less."""
         delivery.stage = Stage.GONE
         if delivery.owed:
             self._operate(delivery, Change.DELETE, 0.0, Reason.OK, 0)
@@ -145,7 +145,7 @@ class Recorder:
         self._operate(delivery, Change.OWED, due, reason, status)
 
     def park(self, delivery: Delivery, due: float, reason: Reason) -> None:
-        """As `owe`, without an attempt before it; its place was reserved with `event.size` bytes."""
+        """As `owe`, without an attempt; its place was reserved, with `event.size` bytes."""
         self._open.rows += 1
         self._open.bytes += delivery.event.size
         self._operate(delivery, Change.OWED, due, reason, 0)
@@ -193,7 +193,7 @@ class Recorder:
         self._wake()
 
     def touch(self) -> None:
-        """A window moved without an outcome (records that nobody wants): flush it some time soon."""
+        """A window moved without an outcome (records that nobody wants): flush it soon."""
         self._wake()
 
     def pending(self, delivery: Delivery) -> bool:
@@ -203,7 +203,7 @@ class Recorder:
         return key in self._open.operations or (frozen is not None and key in frozen.operations)
 
     def forget(self, claim: Claim) -> None:
-        """The claim is somebody else's: what is gathered for it, but for its attempts, is dropped."""
+        """The claim is somebody else's: nothing gathered for it counts but its attempts."""
         self.windows.pop(claim, None)
 
     def _settle(self, delivery: Delivery) -> None:
@@ -352,4 +352,3 @@ class Recorder:
     async def close(self) -> None:
         """Close the connection; what is not durable by now stays owed by Kafka."""
         self._drop_connection()
-

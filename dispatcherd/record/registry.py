@@ -62,7 +62,7 @@ async def reconcile(
                     config.revision,
                     spec,
                 )
-            elif config.revision >= row["revision"] and not _same(row["spec"], spec):
+            elif config.revision >= int(str(row["revision"])) and not _same(row["spec"], spec):
                 await connection.execute(
                     "UPDATE endpoints SET tenant = $2, revision = $3, spec = $4, "
                     "changed_at = now() WHERE id = $1",
@@ -80,9 +80,7 @@ async def reconcile(
     return _registrations(rows, endpoints), changed
 
 
-async def read(
-    database: Database, endpoints: Sequence[EndpointConfig]
-) -> list[Registration]:
+async def read(database: Database, endpoints: Sequence[EndpointConfig]) -> list[Registration]:
     """All live registrations, as seen by a process whose file holds these endpoints."""
     async with database.session() as connection:
         rows = await _live(connection)
@@ -90,7 +88,7 @@ async def read(
 
 
 async def remove(connection: Connection, name: str) -> bool:
-    """Remove an endpoint for good; what is owed to it is settled as `endpoint_removed` by the owners.
+    """Remove an endpoint for good; the owners settle what is owed to it as `endpoint_removed`.
 
     False: there is no live endpoint of that name.
     """

@@ -1,0 +1,80 @@
+"""The loopback HTTP surface: `/metrics`, `/healthz`, `/readyz`.
+
+Invariant: it answers from memory and waits for no part. Leaves out: operators' actions (a later
+issue; the command line has them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+
+from dispatcherd import __version__
+from dispatcherd.admin.exposition import Exposition
+from dispatcherd.config.model import AdminConfig
+
+Missing = Callable[[], dict[str, str]]
+"""What stands in the way of readiness: part → reason; empty when ready."""
+
+
+class AdminServer:
+    """Serves on host:port from start to stop."""
+
+    def __init__(self, config: AdminConfig, exposition: Exposition, missing: Missing) -> None:
+        self._config = config
+        self._exposition = exposition
+        self._missing = missing
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> int:
+        """Begin to listen; returns the port. Raises OSError when it is taken."""
+        app = web.Application(middlewares=[_as_json])
+        app.router.add_get("/", self._index)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._health)
+        app.router.add_get("/readyz", self._ready)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._config.host, self._config.port)
+        await site.start()
+        return int(self._runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _index(self, _request: web.Request) -> web.Response:
+        text = f"dispatcherd {__version__}\n\n/metrics  /healthz  /readyz\n"
+        return web.Response(text=text)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        content_type = "text/plain; version=0.0.4; charset=utf-8"
+        return web.Response(body=self._exposition.text(), headers={"Content-Type": content_type})
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return _json({"status": "ok"}, 200)  # answered by the loop that does the work
+
+    async def _ready(self, _request: web.Request) -> web.Response:
+        missing = self._missing()
+        if missing:
+            return _json({"status": "not ready", "missing": missing}, 503)
+        return _json({"status": "ready"}, 200)
+
+
+def _json(content: object, status: int) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(content) + b"\n", status=status, content_type="application/json"
+    )
+
+
+@web.middleware
+async def _as_json(
+    request: web.Request, handler: Callable[[web.Request], object]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)  # type: ignore[misc, no-any-return]
+    except web.HTTPException as error:
+        return _json({"error": error.reason, "path": request.path}, error.status)

@@ -1,0 +1,51 @@
+"""Batches: a JSON array of events as they were published, each with its id.
+
+Invariant: a published body stands in the array byte for byte (but for an id spliced in after its
+first brace, and for white space around it); the batch id depends on the members alone, so that the
+same batch tried again has the same id. Leaves out: which deliveries make a batch (lane).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import orjson
+
+from dispatcherd.delivery import Event, Shape
+
+_SPACE = b" \t\r\n"
+
+
+def member(event: Event) -> bytes:
+    """The event as it stands in the array; see `Shape` for the three forms."""
+    body = event.body.strip(_SPACE)
+    if event.shape is Shape.WHOLE:
+        return body
+    if event.shape is Shape.SPLICE:
+        rest = body[1:].lstrip(_SPACE)
+        comma = b"" if rest == b"}" else b","
+        return b'{"id":"' + event.id.encode() + b'"' + comma + rest
+    head = orjson.dumps(
+        {
+            "id": event.id,
+            "type": event.type,
+            "version": event.version,
+            "timestamp": event.timestamp,
+        }
+    )
+    return head[:-1] + b',"data":' + body + b"}"
+
+
+def encode(events: Iterable[Event]) -> bytes:
+    """The array."""
+    return b"[" + b",".join([member(event) for event in events]) + b"]"
+
+
+def batch_id(events: Sequence[Event]) -> str:
+    """`batch_` and 26 characters, from the members' positions and ids in any order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key in sorted((e.claim.topic_id, e.claim.partition, e.offset, e.id) for e in events):
+        digest.update(repr(key).encode())
+    return "batch_" + base64.b32encode(digest.digest()).decode("ascii").rstrip("=").lower()

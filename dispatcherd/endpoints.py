@@ -1,0 +1,120 @@
+"""The endpoints as this process works with them: a router, and a lane and a signer for each.
+
+Invariant: a reload changes registrations, never what waits: a lane keeps its queue while its
+endpoint's text changes. Leaves out: reading and writing the table (record.registry).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dispatcherd import __version__, log
+from dispatcherd.config.model import Config, EndpointConfig
+from dispatcherd.delivery import BatchPolicy, Endpoint, RetryPolicy
+from dispatcherd.filter import compile_filter
+from dispatcherd.lane import Lane
+from dispatcherd.record.registry import Registration
+from dispatcherd.route import MATCH_ALL, Router
+from dispatcherd.sign import Signer
+
+logger = log.get(__name__)
+
+
+class Outlet:
+    """What sending to one endpoint takes beside its lane."""
+
+    __slots__ = ("headers", "host", "signer")
+
+    def __init__(self, signer: Signer, headers: list[tuple[str, str]], host: str) -> None:
+        self.signer = signer
+        self.headers = headers
+        self.host = host
+
+
+def _endpoint(registration: Registration) -> Endpoint:
+    config = registration.config
+    return Endpoint(
+        id=registration.id,
+        name=config.id,
+        url=config.url,
+        event_types=tuple(config.event_types),
+        matches=MATCH_ALL if config.filter is None else compile_filter(config.filter),
+        timeout_seconds=config.timeout_seconds,
+        concurrency=config.concurrency,
+        batch=BatchPolicy(
+            config.batch.max_events, config.batch.max_bytes, config.batch.max_wait_seconds
+        ),
+        retry=RetryPolicy(
+            tuple(config.retry.schedule_seconds),
+            config.retry.max_attempts,
+            config.retry.jitter,
+            config.retry.max_retry_after_seconds,
+        ),
+        headers=dict(config.headers),
+        tenant=config.tenant,
+        held=registration.held,
+    )
+
+
+def _outlet(config: EndpointConfig, keys: Sequence[bytes], user_agent: str) -> Outlet:
+    scheme, _, rest = config.url.partition("://")
+    host = f"{scheme}://{rest.split('/', 1)[0].split('?', 1)[0].lower()}"
+    headers = [
+        ("content-type", "application/json"),
+        ("user-agent", user_agent),
+        *config.headers.items(),
+    ]
+    signer = Signer(keys, standard=config.sign.standard, hex_header=config.sign.hex_header)
+    return Outlet(signer, headers, host)
+
+
+class Endpoints:
+    """Registrations compiled; looked up by surrogate key."""
+
+    def __init__(self, config: Config) -> None:
+        self._limits = config.limits
+        self._user_agent = config.network.user_agent.replace("{version}", __version__)
+        self.lanes: dict[int, Lane] = {}
+        self.outlets: dict[int, Outlet] = {}
+        self.router = Router([])
+
+    def apply(
+        self, registrations: Sequence[Registration], keys: Mapping[str, Sequence[bytes]]
+    ) -> list[Lane]:
+        """Take over the registrations of now; returns the lanes whose endpoints are gone."""
+        seen = set()
+        for registration in registrations:
+            endpoint = _endpoint(registration)
+            seen.add(endpoint.id)
+            self._note(registration, endpoint)
+            lane = self.lanes.get(endpoint.id)
+            if lane is None:
+                limits = self._limits
+                self.lanes[endpoint.id] = Lane(endpoint, limits.lane_deliveries, limits.lane_bytes)
+            else:
+                lane.endpoint = endpoint
+            self.outlets[endpoint.id] = _outlet(
+                registration.config, keys.get(endpoint.name, ()), self._user_agent
+            )
+        gone = [lane for number, lane in self.lanes.items() if number not in seen]
+        for lane in gone:
+            lane.removed = True
+            del self.lanes[lane.endpoint.id], self.outlets[lane.endpoint.id]
+        self.router = Router([lane.endpoint for lane in self.lanes.values()])
+        return gone
+
+    def _note(self, registration: Registration, endpoint: Endpoint) -> None:
+        known = self.lanes.get(endpoint.id)
+        if endpoint.held and (known is None or not known.endpoint.held):
+            logger.warning(
+                "endpoint_held",
+                endpoint=endpoint.name,
+                reason="it is registered, but not in this process's file: its deliveries are "
+                "parked. Put it back, or run: dispatcherd endpoints remove " + endpoint.name,
+            )
+        if registration.stale:
+            logger.warning(
+                "endpoint_stale",
+                endpoint=endpoint.name,
+                reason="another instance registered a higher revision: that one is used",
+            )

@@ -1,0 +1,374 @@
+"""From fetched records to lanes: decode, route, and decide between queueing, parking and waiting.
+
+Invariant: a record enters its window whole or not at all; what has no room is parked when that
+helps others, and otherwise left in Kafka. Records of a partition enter in offset order. Leaves
+out: fetching (consume), sending, and the durable side of parking (record).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from dispatcherd import log
+from dispatcherd.claim import Tenure
+from dispatcherd.config.model import Config
+from dispatcherd.consume import Record
+from dispatcherd.decode import Decoder
+from dispatcherd.delivery import Delivery, Endpoint, Event, Hold, Reason, Refused, Stage
+from dispatcherd.endpoints import Endpoints
+from dispatcherd.lane import Lane
+from dispatcherd.metrics import Metrics
+from dispatcherd.offsets import Window
+from dispatcherd.record.catalogue import Catalogue
+from dispatcherd.record.recorder import Recorder
+
+logger = log.get(__name__)
+
+_RELIEF_AT_ONCE = 500
+
+
+class Blocked(StrEnum):
+    """Why a record cannot be taken in now."""
+
+    WINDOW = "window"
+    MEMORY = "memory"
+    UNRECORDED = "unrecorded"
+    LANE = "hold"
+    TYPES = "types"
+
+
+@dataclass(slots=True)
+class Fetched:
+    """Records of one partition that wait to be taken in; the first may be decoded already."""
+
+    tenure: Tenure
+    records: deque[Record]
+    head: tuple[Event, Any] | Refused | None = None
+
+
+class Intake:
+    """Takes fetched records in, partition by partition."""
+
+    def __init__(
+        self,
+        config: Config,
+        endpoints: Endpoints,
+        catalogue: Catalogue,
+        recorder: Recorder,
+        metrics: Metrics,
+        poke: Callable[[Lane], None],
+    ) -> None:
+        self._limits = config.limits
+        self._keep_bytes = config.decode.max_quarantine_bytes
+        self._decoder = Decoder(config.decode)
+        self._endpoints = endpoints
+        self._catalogue = catalogue
+        self._recorder = recorder
+        self._metrics = metrics
+        self._poke = poke
+        self.fetched: dict[TopicPartition, Fetched] = {}
+        """What has been fetched and not taken in; a partition in here is not fetched further."""
+        self.unknown_types: set[str] = set()
+        """Types that need their number before their records can be taken in."""
+        self.refused_types: set[str] = set()
+        """Types over the cap: asked for, and not given a number."""
+        self.on_recreated: Callable[[Tenure], None] = lambda tenure: None
+        self._deliveries = 0
+        self._bytes = 0
+
+    def add(self, tenure: Tenure, records: list[Record]) -> None:
+        """Fetched records of a partition that has nothing waiting."""
+        self.fetched[tenure.tp] = Fetched(tenure, deque(records))
+        self._metrics.records_consumed += len(records)
+
+    def forget(self, tps: Iterable[TopicPartition]) -> None:
+        """Drop what waits of these partitions: it will be fetched again, by us or another."""
+        for tp in tps:
+            self.fetched.pop(tp, None)
+
+    def in_memory(self) -> tuple[int, int]:
+        """(deliveries, bytes) between the watermarks and the positions of all partitions."""
+        windows = self._recorder.windows.values()
+        return sum(w.deliveries for w in windows), sum(w.bytes for w in windows)
+
+    def take(self, now: float) -> Blocked | None:
+        """Take in all that waits; returns the gravest cause if something must go on waiting."""
+        self._deliveries, self._bytes = self.in_memory()
+        cause: Blocked | None = None
+        touched: dict[int, Lane] = {}
+        for tp, fetched in list(self.fetched.items()):
+            blocked = self._take_partition(fetched, now, touched)
+            if not fetched.records:
+                del self.fetched[tp]
+            if blocked is not None:
+                cause = blocked
+                if blocked not in (Blocked.WINDOW, Blocked.TYPES):
+                    break
+        for lane in touched.values():
+            self._poke(lane)
+        return cause
+
+    def _take_partition(
+        self, fetched: Fetched, now: float, touched: dict[int, Lane]
+    ) -> Blocked | None:
+        tenure, records = fetched.tenure, fetched.records
+        window = tenure.window
+        if window.claim.hold is not Hold.ACTIVE:
+            records.clear()
+            return None
+        while records:
+            record = records[0]
+            if tenure.expected is not None and not self._same_topic(tenure, record):
+                records.clear()
+                return None
+            if not window.wanted(record.offset):
+                if record.offset >= window.position:
+                    window.skip_to(record.offset + 1)
+            else:
+                blocked = self._take_record(fetched, record, now, touched)
+                if blocked is not None:
+                    return blocked
+            if len(records) == 1:
+                window.mark(record.offset, fingerprint(record))
+            records.popleft()
+            fetched.head = None
+        if window.dirty:
+            self._recorder.touch()
+        return None
+
+    def _same_topic(self, tenure: Tenure, record: Record) -> bool:
+        assert tenure.expected is not None
+        offset, known = tenure.expected
+        if record.offset < offset:
+            return True
+        tenure.expected = None
+        if record.offset > offset or fingerprint(record) == known:
+            return True  # compacted away or deleted: cannot be told, a stated non-guarantee
+        self.on_recreated(tenure)
+        return False
+
+    def _take_record(
+        self, fetched: Fetched, record: Record, now: float, touched: dict[int, Lane]
+    ) -> Blocked | None:
+        window = fetched.tenure.window
+        if fetched.head is None:
+            fetched.head = self._decode(window, record)
+        if isinstance(fetched.head, Refused):
+            return self._quarantine(window, record, fetched.head, now)
+        event, document = fetched.head
+        if event.type not in self._catalogue.ids:
+            if event.type not in self.refused_types:
+                self.unknown_types.add(event.type)
+                return Blocked.TYPES
+            fetched.head = Refused(
+                Reason.TOO_MANY_TYPES,
+                f"type {event.type[:100]!r} would exceed decode.max_types",
+            )
+            return self._quarantine(window, record, fetched.head, now)
+        try:
+            wanted = self._endpoints.router.route(event, document)
+        except Exception as error:  # our own pure code: one record must not stop the rest
+            fetched.head = _our_fault(error)
+            return self._quarantine(window, record, fetched.head, now)
+        return self._admit(window, event, wanted, now, touched)
+
+    def _decode(self, window: Window, record: Record) -> tuple[Event, Any] | Refused:
+        self._metrics.bytes_consumed += len(record.value or b"")
+        try:
+            decoded = self._decoder.decode(
+                window.claim, record.offset, record.value, record.headers, record.timestamp
+            )
+        except Exception as error:
+            return _our_fault(error)
+        if not isinstance(decoded, Refused):
+            decoded[0].appended_at = record.timestamp / 1000
+        return decoded
+
+    def _quarantine(
+        self, window: Window, record: Record, refused: Refused, now: float
+    ) -> Blocked | None:
+        size = min(len(record.value or b""), self._keep_bytes)
+        if not self._recorder.try_reserve(1, size):
+            return Blocked.UNRECORDED
+        headers = tuple((name, value or b"") for name, value in record.headers)
+        self._recorder.quarantine(
+            window,
+            record.offset,
+            refused,
+            record.key,
+            record.value,
+            headers,
+            self._keep_bytes,
+            now,
+        )
+        self._metrics.quarantine(refused.reason)
+        logger.warning(
+            "record_quarantined",
+            topic=window.claim.topic,
+            partition=window.claim.partition,
+            offset=record.offset,
+            reason=refused.reason.word,
+            detail=refused.detail,
+        )
+        return None
+
+    # --- room ------------------------------------------------------------------------------
+
+    def _admit(
+        self,
+        window: Window,
+        event: Event,
+        wanted: tuple[Endpoint, ...],
+        now: float,
+        touched: dict[int, Lane],
+    ) -> Blocked | None:
+        before = window.settled_endpoints(event.offset)
+        if before:
+            wanted = tuple(endpoint for endpoint in wanted if endpoint.id not in before)
+        self._metrics.events += 1
+        if not wanted:
+            window.add(event.offset, {}, now, 0)
+            return None
+        size = event.size
+        blocked = self._room(window, len(wanted), size)
+        if blocked is not None:
+            self._metrics.events -= 1
+            return blocked
+        lanes = self._endpoints.lanes
+        overflow = set()
+        for endpoint in wanted:
+            lane = lanes[endpoint.id]
+            if endpoint.held:
+                overflow.add(endpoint.id)
+            elif not lane.has_room(size):
+                if self._holds(lane, now):
+                    self._metrics.events -= 1
+                    return Blocked.LANE
+                overflow.add(endpoint.id)
+        if overflow and not self._recorder.try_reserve(len(overflow), len(overflow) * size):
+            self._metrics.events -= 1
+            return Blocked.UNRECORDED
+        self._queue(window, event, wanted, overflow, now, touched)
+        return None
+
+    def _queue(
+        self,
+        window: Window,
+        event: Event,
+        wanted: tuple[Endpoint, ...],
+        overflow: set[int],
+        now: float,
+        touched: dict[int, Lane],
+    ) -> None:
+        lanes = self._endpoints.lanes
+        deliveries: dict[int, Delivery | None] = {e.id: Delivery(event, e.id, now) for e in wanted}
+        window.add(event.offset, deliveries, now, event.size)
+        self._deliveries += len(deliveries)
+        self._bytes += event.size
+        self._metrics.deliveries_routed += len(deliveries)
+        for number, delivery in deliveries.items():
+            assert delivery is not None
+            lane = lanes[number]
+            if number in overflow:
+                reason = Reason.ENDPOINT_HELD if lane.endpoint.held else Reason.LANE_FULL
+                self._park(lane, delivery, reason, now)
+            else:
+                lane.offer(delivery)
+                lane.last_offer = now
+                touched[number] = lane
+
+    def _room(self, window: Window, count: int, size: int) -> Blocked | None:
+        limits = self._limits
+        if window.deliveries and (
+            window.deliveries + count > limits.window_deliveries
+            or window.bytes + size > limits.window_bytes
+        ):
+            return Blocked.WINDOW
+        if self._deliveries and (
+            self._deliveries + count > limits.memory_deliveries
+            or self._bytes + size > limits.memory_bytes
+        ):
+            return Blocked.MEMORY
+        return None
+
+    def _holds(self, lane: Lane, now: float) -> bool:
+        """Whether a full lane may hold intake: it moves fast, and nobody else runs dry meanwhile.
+
+        Otherwise its overflow is parked: one slow endpoint must not set the pace of the others,
+        but a fast one that has the whole stream to itself is best left to Kafka's backpressure.
+        """
+        if lane.head_age(now) > self._limits.hold_seconds:
+            return False
+        recently = now - 5.0
+        return not any(
+            other.last_offer > recently and not other.fresh
+            for other in self._endpoints.lanes.values()
+            if other is not lane
+        )
+
+    def _park(self, lane: Lane, delivery: Delivery, reason: Reason, now: float) -> None:
+        """Into Postgres, due at once; the place was reserved."""
+        self._recorder.park(delivery, now, reason)
+        self._metrics.endpoint(lane.endpoint.name).parked(reason)
+        lane.owed[delivery.key] = delivery
+        if delivery.stage is not Stage.AIR:
+            delivery.stage = Stage.GONE
+            lane.next_due = min(lane.next_due, now)
+
+    # --- relief ----------------------------------------------------------------------------
+
+    def relieve(self, window: Window, entered_before: float, reason: Reason, now: float) -> int:
+        """Park the oldest unsettled deliveries of a window, so that its watermark moves on.
+
+        An attempt in the air goes on and records its outcome. Returns how many were parked.
+        """
+        parked = 0
+        stuck: list[Delivery] = []
+        for _, record in window.oldest(entered_before):
+            stuck.extend(d for d in record.open.values() if d is not None and not d.owed)
+            if len(stuck) >= _RELIEF_AT_ONCE:
+                break
+        for delivery in stuck:
+            lane = self._endpoints.lanes.get(delivery.endpoint_id)
+            if lane is None or delivery.stage not in (Stage.QUEUED, Stage.AIR):
+                continue
+            if not self._recorder.try_reserve(1, delivery.event.size):
+                break
+            if delivery.stage is Stage.QUEUED:
+                lane.remove(delivery)
+            self._park(lane, delivery, reason, now)
+            parked += 1
+        return parked
+
+    def relieve_half_settled(self, window: Window, now: float) -> None:
+        """Park the rest of records whose list of settled endpoints has grown past its cap."""
+        for offset in window.over_cap(self._limits.partial_endpoints):
+            record = window.records[offset]
+            for delivery in list(record.open.values()):
+                if delivery is None or delivery.owed:
+                    continue
+                lane = self._endpoints.lanes.get(delivery.endpoint_id)
+                if lane is None or not self._recorder.try_reserve(1, delivery.event.size):
+                    continue
+                lane.remove(delivery)
+                self._park(lane, delivery, Reason.PARTIAL_CAP, now)
+
+
+def fingerprint(record: Record) -> bytes:
+    """Eight bytes that tell a record from another one at the same position."""
+    digest = hashlib.blake2b(str(record.timestamp).encode(), digest_size=8)
+    digest.update(record.key or b"")
+    digest.update(record.value or b"")
+    return digest.digest()
+
+
+def _our_fault(error: Exception) -> Refused:
+    logger.error("internal_error", error=f"{type(error).__name__}: {error}"[:300], exc_info=error)
+    return Refused(Reason.INTERNAL_ERROR, f"dispatcherd failed on it: {type(error).__name__}")

@@ -1,0 +1,187 @@
+"""Logs: structured lines to stderr, one per change of a state and not one per failure.
+
+Invariant: no secret in a line, no line break from outside in a line, and no event that can fill a
+disk: each (event, key) has a budget per minute, and what it suppressed is counted in the next one.
+Leaves out: metrics.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+import orjson
+
+from dispatcherd.config.model import LogConfig
+
+_SECRETS = (
+    (re.compile(r"(://[^:/@\s]*):[^@\s]*@"), r"\1:***@"),
+    (re.compile(r"\bwh(?:sec|sk)_[A-Za-z0-9+/=_-]+"), "whsec_***"),
+    (re.compile(r"(?i)\b(password|secret)=\S+"), r"\1=***"),
+)
+_PER_MINUTE = 20
+_MOST_KEYS = 2_000
+_MOST_CHARACTERS = 500
+_PRIORITY = {10: "<7>", 20: "<6>", 30: "<4>", 40: "<3>", 50: "<2>"}
+_KEYS = ("endpoint", "topic", "partition", "reason", "part")
+
+
+class Logger:
+    """Named events with fields: `log.info("endpoint_held", endpoint="x", reason="...")`."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """For whoever looks closely; off by default."""
+        self._log(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """A change in order."""
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """A change that an operator wants to know of."""
+        self._log(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        """Something that needs somebody."""
+        self._log(logging.ERROR, event, fields)
+
+    def _log(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        if self._logger.isEnabledFor(level):
+            trace = fields.pop("exc_info", None)
+            self._logger.log(level, event, extra={"fields": fields}, exc_info=trace)
+
+
+def get(name: str) -> Logger:
+    """The logger of a module."""
+    return Logger(name)
+
+
+class Budget(logging.Filter):
+    """At most so many lines a minute for each event and key; says how many it held back."""
+
+    def __init__(self, per_minute: int = _PER_MINUTE) -> None:
+        super().__init__()
+        self._per_minute = per_minute
+        self._spent: dict[tuple[object, ...], list[float]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this line may be written; notes the suppressed count on the one that is."""
+        fields: Mapping[str, Any] = getattr(record, "fields", {})
+        key = (record.name, record.msg, *[fields.get(name) for name in _KEYS])
+        now = record.created
+        spent = self._spent.get(key)
+        if spent is None or now - spent[0] >= 60:
+            if spent is not None and spent[2]:
+                record.suppressed = int(spent[2])
+            if len(self._spent) >= _MOST_KEYS:
+                self._spent.clear()
+            self._spent[key] = [now, 1, 0]
+            return True
+        spent[1] += 1
+        if spent[1] <= self._per_minute:
+            return True
+        spent[2] += 1
+        return False
+
+
+def clean(value: Any) -> Any:
+    """A value fit for a line: short, printable, without a secret."""
+    if isinstance(value, (int, float, bool)) or value is None:
+        return value
+    if isinstance(value, (list, tuple, set)):
+        return [clean(item) for item in list(value)[:50]]
+    text = str(value)
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    text = "".join(c if c.isprintable() else " " for c in text)
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 1] + "…"
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, form: str, journald: bool) -> None:
+        super().__init__()
+        self._json = form == "json"
+        self._journald = journald
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        fields = {k: clean(v) for k, v in getattr(record, "fields", {}).items()}
+        suppressed = getattr(record, "suppressed", 0)
+        if suppressed:
+            fields["suppressed"] = suppressed
+        if record.exc_info and record.exc_info[1] is not None:
+            fields["traceback"] = _trace(record)
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        message = clean(record.getMessage())
+        if self._json:
+            line = orjson.dumps(
+                {
+                    "ts": moment.replace("+00:00", "Z"),
+                    "level": record.levelname.lower(),
+                    "event": message,
+                    "logger": record.name,
+                    **fields,
+                },
+                default=str,
+            ).decode()
+        else:
+            text = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
+            line = f"{moment[11:23]} {record.levelname.lower():7} {message} {text}".rstrip()
+        return (_PRIORITY.get(record.levelno, "<6>") if self._journald else "") + line
+
+
+def _quoted(value: Any) -> str:
+    text = str(value)
+    return repr(text) if " " in text or not text else text
+
+
+def _trace(record: logging.LogRecord) -> str:
+    assert record.exc_info is not None
+    error, trace = record.exc_info[1], record.exc_info[2]
+    places = []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{os.path.basename(code.co_filename)}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return str(clean(f"{type(error).__name__}: {error} at " + " > ".join(places[-8:])))
+
+
+def _under_journald(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether the stream is the journal itself (systemd.exec(5), JOURNAL_STREAM)."""
+    named = environ.get("JOURNAL_STREAM", "")
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return named == f"{status.st_dev}:{status.st_ino}"
+
+
+def configure(
+    config: LogConfig, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
+) -> None:
+    """Send everything, also what libraries say from WARNING on, to one handler on `stream`."""
+    stream = stream or sys.stderr
+    form = config.format
+    if form == "auto":
+        form = "text" if stream.isatty() else "json"
+    handler = logging.StreamHandler(stream)
+    journald = _under_journald(stream, os.environ if environ is None else environ)
+    handler.setFormatter(_Formatter(form, journald))
+    handler.addFilter(Budget())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("dispatcherd").setLevel(config.level.upper())
+    logging.Formatter.converter = time.gmtime
+    # aiokafka reports every failed retry at ERROR; our own lines say the change once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)

@@ -1,0 +1,120 @@
+"""Counters that cost nanoseconds: plain integers, read at scrape (admin.exposition).
+
+Invariant: counting never allocates on the hot path but for a first sight, and never raises. Leaves
+out: names, labels and text format.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from dispatcherd.delivery import Outcome, OutcomeKind, Reason
+
+ATTEMPT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+LATENCY_BOUNDS = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    5.0,
+    30.0,
+    300.0,
+    3_600.0,
+    86_400.0,
+)
+OTHER = "(other)"
+
+
+class Histogram:
+    """Counts by upper bound, and their sum."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value (seconds)."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class EndpointMetrics:
+    """What one endpoint's attempts came to."""
+
+    __slots__ = ("attempts", "durations", "latencies", "outcomes", "parked_by")
+
+    def __init__(self) -> None:
+        self.attempts: dict[Reason, int] = {}
+        self.outcomes: dict[OutcomeKind, int] = {}
+        self.parked_by: dict[Reason, int] = {}
+        self.durations = Histogram(ATTEMPT_BOUNDS)
+        self.latencies = Histogram(LATENCY_BOUNDS)
+
+    def attempted(self, outcome: Outcome, seconds: float) -> None:
+        """One delivery's attempt ended."""
+        reason, kind = outcome.reason, outcome.kind
+        self.attempts[reason] = self.attempts.get(reason, 0) + 1
+        self.outcomes[kind] = self.outcomes.get(kind, 0) + 1
+        self.durations.observe(seconds)
+
+    def parked(self, reason: Reason) -> None:
+        """One delivery was parked without an attempt."""
+        self.parked_by[reason] = self.parked_by.get(reason, 0) + 1
+
+
+class Metrics:
+    """The process's counters."""
+
+    def __init__(self, max_endpoint_series: int = 5_000) -> None:
+        self._max_endpoints = max_endpoint_series
+        self.endpoints: dict[str, EndpointMetrics] = {}
+        """By endpoint name; past the cap all others count under `(other)`."""
+        self.records_consumed = 0
+        self.bytes_consumed = 0
+        self.events = 0
+        self.deliveries_routed = 0
+        self.quarantined: dict[Reason, int] = {}
+        self.paused_seconds: dict[str, float] = {}
+        self.flushes = 0
+        self.flush_failures = 0
+        self.flush_rows = 0
+        self.flush_durations = Histogram(ATTEMPT_BOUNDS)
+        self.rows_refused = 0
+        self.fenced = 0
+        self.claims = 0
+        self.claims_kept = 0
+        self.claim_failures = 0
+        self.commit_failures = 0
+        self.out_of_range = 0
+        self.topics_recreated = 0
+        self.loop_lag = 0.0
+
+    def endpoint(self, name: str) -> EndpointMetrics:
+        """The counters of one endpoint."""
+        found = self.endpoints.get(name)
+        if found is None:
+            if len(self.endpoints) >= self._max_endpoints:
+                name = OTHER
+            found = self.endpoints.setdefault(name, EndpointMetrics())
+        return found
+
+    def quarantine(self, reason: Reason) -> None:
+        """One record was no event."""
+        self.quarantined[reason] = self.quarantined.get(reason, 0) + 1
+
+    def paused(self, cause: str, seconds: float) -> None:
+        """Intake stood still for a cause."""
+        self.paused_seconds[cause] = self.paused_seconds.get(cause, 0.0) + seconds
+
+    def flushed(self, rows: int, seconds: float) -> None:
+        """One flush committed."""
+        self.flushes += 1
+        self.flush_rows += rows
+        self.flush_durations.observe(seconds)

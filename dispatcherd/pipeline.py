@@ -1,0 +1,444 @@
+"""The one place where the stages meet: construction in the order of an event's way, then running.
+
+    consume → decode → route → (lane) → batch → send → outcome → record; due retries re-enter at
+    the lane.
+
+Invariant: every task runs in one group, so that a fault that nobody foresaw stops the daemon, and
+every stage is bounded, so that full means backpressure to Kafka. Leaves out: what each stage does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from aiokafka import TopicPartition
+
+from dispatcherd import log
+from dispatcherd.claim import Ownership, Tenure
+from dispatcherd.config.model import Config
+from dispatcherd.config.secrets import Secrets
+from dispatcherd.consume import Consumer, MembershipLost, OutOfRange, Record
+from dispatcherd.delivery import Delivery, Reason
+from dispatcherd.endpoints import Endpoints
+from dispatcherd.errors import LogUnavailable, StoreUnavailable
+from dispatcherd.exchange import ClientSessionExchange
+from dispatcherd.intake import Blocked, Intake
+from dispatcherd.metrics import Metrics
+from dispatcherd.pool import HostSlots
+from dispatcherd.record import deployment, listen, migrate, registry
+from dispatcherd.record.catalogue import Catalogue
+from dispatcherd.record.connection import Database
+from dispatcherd.record.gathering import Gathering
+from dispatcherd.record.recorder import Recorder
+from dispatcherd.retry import Retries
+from dispatcherd.send import Sender
+from dispatcherd.timers import Timers
+
+logger = log.get(__name__)
+
+T = TypeVar("T")
+
+_BLOCKED_PAUSE_SECONDS = 0.005
+_IDLE_POLL_SECONDS = 0.1
+_COMMIT_EVERY_SECONDS = 1.0
+
+
+class Pipeline:
+    """The daemon's stages, built once and run until stopped."""
+
+    def __init__(self, config: Config, secrets: Secrets) -> None:
+        self._config = config
+        self._secrets = secrets
+        self.metrics = Metrics()
+        self.timers = Timers(self.metrics)
+        self.timers.gap_seconds = config.kafka.session_timeout_seconds / 2
+        self.database = Database(config.postgres, secrets.postgres_password)
+        self.consumer = Consumer(config.kafka, secrets.sasl_password)
+        self.endpoints = Endpoints(config)
+        self.catalogue = Catalogue(self.database, config.decode.max_types)
+        self.incarnation = 0
+        self.ready = False
+        self.kafka_healthy = True
+        self._doubted: list[Tenure] = []
+        """Tenures whose record below the watermark is not the one that was settled."""
+        self._stopping = asyncio.Event()
+        self._reconcile = asyncio.Event()
+        self._verify = asyncio.Event()
+
+    # --- construction, in the order of an event's way ---------------------------------------
+
+    async def start(self) -> None:
+        """Wait for the parts (bounded, logged), register, reconcile, join. Raises when refused."""
+        config = self._config
+        await self._wait_for("postgres", self._check_schema)
+        cluster_id = await self._wait_for("kafka", self.consumer.cluster_id)
+        async with self.database.session() as connection:
+            self.incarnation = await deployment.register(
+                connection, config.kafka.group_id, cluster_id
+            )
+            await self.catalogue.load(connection)
+            await migrate.make_day_partitions(connection, config.postgres.partitions_ahead_days)
+        self._build()
+        await self._apply_registrations(write=True)
+        await self._wait_for("kafka", self.consumer.start)
+
+    def _build(self) -> None:
+        config, metrics, timers = self._config, self.metrics, self.timers
+        self.recorder = Recorder(
+            self.database, self.catalogue, self.incarnation, config.postgres, config.limits, metrics
+        )
+        self.ownership = Ownership(
+            self.database, self.consumer, self.recorder, config.kafka, self.incarnation, metrics
+        )
+        self.exchange = ClientSessionExchange(config.network, timers.wheel, timers.now)
+        slots = HostSlots(config.network.max_connections_per_host, config.network.max_connections)
+        self.sender = Sender(
+            self.endpoints, self.exchange, slots, self.recorder, timers, metrics, self.incarnation
+        )
+        self.intake = Intake(
+            config, self.endpoints, self.catalogue, self.recorder, metrics, self.sender.poke
+        )
+        self.retries = Retries(
+            self.database,
+            self.endpoints,
+            self.ownership,
+            self.recorder,
+            timers,
+            config.limits,
+            self.sender.poke,
+            config.postgres.poll_interval_seconds,
+        )
+        self.sender.on_retry = self.retries.schedule
+        self.recorder.on_room = self.sender.unblock
+        self.recorder.on_committed = self._committed
+        self.ownership.on_begun = self._begun
+        self.ownership.on_suspended = self._suspended
+        self.ownership.on_dropped = self._dropped
+        self.intake.on_recreated = self._recreated
+        timers.on_gap = self._gap
+
+    async def _check_schema(self) -> None:
+        async with self.database.session() as connection:
+            await migrate.check_schema(connection, self._config.postgres.schema_name)
+
+    async def _wait_for(self, part: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Repeat until the part answers; gives up, with its last words, after the start timeout."""
+        deadline = time.monotonic() + self._config.start_timeout_seconds
+        waited = False
+        while True:
+            try:
+                answer = await attempt()
+            except (StoreUnavailable, LogUnavailable) as error:
+                if time.monotonic() > deadline:
+                    raise
+                if not waited:
+                    logger.warning("waiting_for_part", part=part, error=str(error))
+                waited = True
+                await asyncio.sleep(1)
+                continue
+            if waited:
+                logger.info("part_is_up", part=part)
+            return answer
+
+    # --- running ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run until `stop` is called; then drain in order. Raises what nobody foresaw."""
+        tasks: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as group:
+            for name, stage in {
+                "timers": self.timers.run(),
+                "record": self.recorder.run(),
+                "claim": self.ownership.run(),
+                "consume": self._consume(),
+                "send": self.sender.run(),
+                "retry": self.retries.run(),
+                "commit": self._commit(),
+                "listen": listen.listen(
+                    self.database, self._heard, self._config.postgres.poll_interval_seconds
+                ),
+                "reconcile": self._keep_registrations(),
+                "verify": self._keep_verified(),
+                "partitions": self._keep_partitions(),
+            }.items():
+                tasks[name] = group.create_task(stage, name=name)
+            self.sender.start()
+            await self._stopping.wait()
+            await self._drain(tasks)
+            for task in tasks.values():
+                task.cancel()
+
+    def stop(self) -> None:
+        """Begin to stop: no more intake, attempts finish in time, then flush, commit, leave."""
+        self._stopping.set()
+
+    async def _drain(self, tasks: dict[str, asyncio.Task[None]]) -> None:
+        started = time.monotonic()
+        budget = self._config.shutdown_timeout_seconds
+
+        def left(keep: float) -> float:
+            return max(0.1, started + budget - keep - time.monotonic())
+
+        self.ready = False
+        for name in ("claim", "commit", "reconcile", "listen", "verify"):
+            tasks[name].cancel()
+        interrupted = await self.sender.drain(left(keep=min(8.0, budget / 2)))
+        recorded = await self.recorder.drained(left(keep=min(5.0, budget / 3)))
+        committed = await self._commit_once(min(2.0, left(keep=2.0)))
+        # A poll under way ends by itself when the client closes; it must not be cancelled.
+        in_order = await self.consumer.stop(min(3.0, left(keep=0.5)))
+        if recorded:
+            try:
+                async with asyncio.timeout(min(1.0, left(keep=0.2))):
+                    async with self.database.session() as connection:
+                        await deployment.farewell(connection, self.incarnation)
+            except (StoreUnavailable, TimeoutError):
+                pass  # only a note for the operator
+        await self.recorder.close()
+        await self.exchange.close()
+        await self.database.close()
+        logger.info(
+            "stopped",
+            interrupted=interrupted,
+            recorded=recorded,
+            committed=committed,
+            left_group=in_order,
+            seconds=round(time.monotonic() - started, 2),
+        )
+
+    # --- intake ----------------------------------------------------------------------------
+
+    async def _consume(self) -> None:
+        """Fetch where there is room, take in, wait where there is none; until stopping."""
+        intake, ownership = self.intake, self.ownership
+        polled_at = 0.0
+        relieved_at = 0.0
+        while not self._stopping.is_set():
+            now = self.timers.now()
+            cause = intake.take(now) if intake.fetched else None
+            while self._doubted:
+                await self.ownership.recreated(self._doubted.pop())
+            if cause is Blocked.TYPES:
+                await self._learn_types()
+                continue
+            if cause is not None:
+                self.metrics.paused(cause.value, _BLOCKED_PAUSE_SECONDS)
+            if now - relieved_at > 0.25:
+                relieved_at = now
+                self._relieve(cause, now)
+            free = [
+                tp
+                for tp, tenure in ownership.reading.items()
+                if tp not in intake.fetched and tenure.halted is None
+            ]
+            if cause not in (None, Blocked.WINDOW) or not free:
+                await asyncio.sleep(_BLOCKED_PAUSE_SECONDS)
+                if now - polled_at > 30:
+                    polled_at = now
+                    await self._poll([], 0)  # the client leaves the group when it is never asked
+                continue
+            polled_at = now
+            wait = _IDLE_POLL_SECONDS if cause is None else _BLOCKED_PAUSE_SECONDS
+            for tenure, records in await self._poll(free, wait):
+                intake.add(tenure, records)
+
+    async def _poll(
+        self, free: list[TopicPartition], seconds: float
+    ) -> list[tuple[Tenure, list[Record]]]:
+        try:
+            found = await self.consumer.poll(free, seconds)
+            if not self.kafka_healthy:
+                self.kafka_healthy = True
+                logger.warning("kafka_available_again")
+        except OutOfRange as error:
+            for tp in error.partitions:
+                tenure = self.ownership.reading.get(tp)
+                if tenure is not None:
+                    self.intake.forget([tp])
+                    self.ownership.reclaim(tenure)
+            return []
+        except LogUnavailable as error:
+            if self.kafka_healthy:
+                self.kafka_healthy = False
+                logger.error("kafka_unavailable", error=str(error))
+            await asyncio.sleep(0.5)
+            return []
+        reading = self.ownership.reading
+        return [(reading[tp], records) for tp, records in found.items() if tp in reading]
+
+    async def _learn_types(self) -> None:
+        asked, self.intake.unknown_types = self.intake.unknown_types, set()
+        try:
+            await self.catalogue.learn(asked)
+        except StoreUnavailable:
+            await asyncio.sleep(0.5)
+            return
+        refused = asked - self.catalogue.ids.keys()
+        if refused and len(self.intake.refused_types) < 10_000:
+            self.intake.refused_types |= refused
+
+    def _relieve(self, cause: Blocked | None, now: float) -> None:
+        limits = self._config.limits
+        tight = cause in (Blocked.WINDOW, Blocked.MEMORY)
+        for tenure in self.ownership.reading.values():
+            window = tenure.window
+            self.intake.relieve_half_settled(window, now)
+            if (tight and window.deliveries > limits.window_deliveries // 2) or (
+                cause is Blocked.MEMORY
+            ):
+                self.intake.relieve(window, now - limits.hold_seconds, Reason.WINDOW_FULL, now)
+            else:
+                self.intake.relieve(window, now - limits.park_after_seconds, Reason.TOO_SLOW, now)
+
+    # --- commits ---------------------------------------------------------------------------
+
+    async def _commit(self) -> None:
+        while True:
+            await asyncio.sleep(_COMMIT_EVERY_SECONDS)
+            await self._commit_once(10.0)
+
+    async def _commit_once(self, timeout_seconds: float) -> bool:
+        """Tell Kafka the durable watermarks: advice for lag tools, not the truth."""
+        moved = [
+            t
+            for t in self.ownership.reading.values()
+            if t.window.durable_watermark > t.window.committed_watermark and t.halted is None
+        ]
+        offsets = {t.tp: t.window.durable_watermark for t in moved}
+        try:
+            await self.consumer.commit(offsets, timeout_seconds)
+        except (MembershipLost, LogUnavailable) as error:
+            self.metrics.commit_failures += 1
+            logger.debug("commit_failed", error=str(error))
+            return False
+        for tenure in moved:
+            tenure.window.committed_watermark = offsets[tenure.tp]
+        return True
+
+    # --- what one stage tells another --------------------------------------------------------
+
+    def _committed(self, contents: Gathering) -> None:
+        self.retries.committed(contents)
+        if contents.fenced:
+            self.ownership.lost(contents.fenced)
+
+    def _begun(self, tenures: list[Tenure]) -> None:
+        for tenure in tenures:
+            aside, tenure.window.aside = tenure.window.aside, []
+            for delivery in aside:
+                lane = self.endpoints.lanes.get(delivery.endpoint_id)
+                if lane is None:
+                    self.recorder.bury(delivery, Reason.ENDPOINT_REMOVED)
+                    continue
+                lane.offer(delivery)
+        self.ready = True
+        self.retries.look_again()
+        for lane in list(self.endpoints.lanes.values()):
+            self.sender.poke(lane)
+
+    def _suspended(self, tenures: list[Tenure]) -> None:
+        self.intake.forget([tenure.tp for tenure in tenures])
+        windows = {claim: t.window for t in tenures for claim in t.claims}
+        now = self.timers.now()
+        for lane in self.endpoints.lanes.values():
+            for delivery in lane.withdraw(set(windows)):
+                self._set_aside(delivery, windows[delivery.event.claim].aside, now)
+
+    def _set_aside(self, delivery: Delivery, aside: list[Delivery], now: float) -> None:
+        if delivery.owed:
+            self.retries.leave(delivery, now)
+        else:
+            aside.append(delivery)
+
+    def _dropped(self, tenure: Tenure) -> None:
+        self.intake.forget([tenure.tp])
+        for lane in self.endpoints.lanes.values():
+            lane.withdraw(set(tenure.claims))
+        self.retries.dropped(tenure)
+
+    def _recreated(self, tenure: Tenure) -> None:
+        self._doubted.append(tenure)
+
+    def _gap(self, seconds: float) -> None:
+        logger.warning("process_was_frozen", seconds=round(seconds, 1))
+        self.sender.open = False
+        self._verify.set()
+
+    async def _keep_verified(self) -> None:
+        """Are the epochs still ours? After a gap, and regularly for suspended partitions."""
+        while True:
+            try:
+                async with asyncio.timeout(5):
+                    await self._verify.wait()
+            except TimeoutError:
+                pass
+            try:
+                if self._verify.is_set():
+                    await self.ownership.verify()
+                    self._verify.clear()
+                    self.sender.start()
+                else:
+                    await self.ownership.verify([t.tp for t in self.ownership.suspended()])
+            except StoreUnavailable:
+                await asyncio.sleep(0.5)
+
+    # --- registrations ---------------------------------------------------------------------
+
+    def _heard(self, what: str) -> None:
+        if what in ("endpoints", "poll"):
+            self._reconcile.set()
+        if what in ("requests", "poll"):
+            self.retries.look_for_requests()
+
+    async def reload(self, config: Config, secrets: Secrets) -> None:
+        """Take over the endpoints of a new configuration; nothing that waits is lost.
+
+        Raises StoreUnavailable; then the old registrations stay in force.
+        """
+        before = self._config, self._secrets
+        self._config = self._config.model_copy(update={"endpoints": config.endpoints})
+        self._secrets = secrets
+        try:
+            await self._apply_registrations(write=True)
+        except StoreUnavailable:
+            self._config, self._secrets = before
+            raise
+
+    async def _apply_registrations(self, write: bool) -> None:
+        endpoints = self._config.endpoints
+        if write:
+            registrations, changed = await registry.reconcile(self.database, endpoints)
+            if changed:
+                logger.info("endpoints_registered", endpoints=changed)
+        else:
+            registrations = await registry.read(self.database, endpoints)
+        gone = self.endpoints.apply(registrations, self._secrets.endpoint_keys)
+        if gone:
+            logger.warning("endpoints_removed", endpoints=[lane.endpoint.name for lane in gone])
+            self.retries.removed(gone)
+        for lane in self.endpoints.lanes.values():
+            self.sender.poke(lane)
+
+    async def _keep_registrations(self) -> None:
+        while True:
+            await self._reconcile.wait()
+            self._reconcile.clear()
+            try:
+                await self._apply_registrations(write=False)
+            except StoreUnavailable as error:
+                logger.debug("registrations_not_read", error=str(error))
+
+    async def _keep_partitions(self) -> None:
+        """Make the day partitions of `attempts` ahead of time."""
+        while True:
+            await asyncio.sleep(3_600)
+            try:
+                async with self.database.session() as connection:
+                    await migrate.make_day_partitions(
+                        connection, self._config.postgres.partitions_ahead_days
+                    )
+            except StoreUnavailable as error:
+                logger.warning("partitions_not_made", error=str(error))

@@ -1,0 +1,68 @@
+"""The one ticker: drives the wheel, measures the loop, and notices when the process was frozen.
+
+Invariant: every hot-path timer (retry, deadline, batch wait) is on this wheel; a callback that
+raises is a fault of ours and stops the daemon. Leaves out: the wheel's arithmetic (wheel).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from dispatcherd.metrics import Metrics
+from dispatcherd.wheel import Timer, Wheel
+
+_MOST_PER_TURN = 2_000
+"""Timers run before the loop gets a turn: a million due at once must not block it."""
+
+
+class Timers:
+    """The wheel and its ticker. `now()` is monotonic seconds."""
+
+    def __init__(self, metrics: Metrics, tick_seconds: float = 0.01) -> None:
+        self._metrics = metrics
+        self._tick = tick_seconds
+        self.now = time.monotonic
+        self.wheel = Wheel(self.now(), tick_seconds)
+        self.last_beat = self.now()
+        """When the loop last came round; a long gap means that the process did not run."""
+        self.on_gap: Callable[[float], None] = lambda seconds: None
+        self.gap_seconds = float("inf")
+
+    def schedule(self, at: float, callback: Callable[[Any], None], argument: Any) -> Timer:
+        """Call back at a monotonic time, never early."""
+        return self.wheel.schedule(at, callback, argument)
+
+    def cancel(self, timer: Timer) -> None:
+        """Take a timer back; harmless when it has fired."""
+        self.wheel.cancel(timer)
+
+    def check_gap(self, now: float) -> bool:
+        """True when the loop has stood still for longer than `gap_seconds`: nothing may be sent
+        before epochs are verified. Cheap: called before each send."""
+        gap = now - self.last_beat
+        if gap < self.gap_seconds:
+            return False
+        self.last_beat = now
+        self.on_gap(gap)
+        return True
+
+    async def run(self) -> None:
+        """Tick for ever."""
+        while True:
+            before = self.now()
+            await asyncio.sleep(self._tick)
+            now = self.now()
+            self._metrics.loop_lag = max(0.0, now - before - self._tick)
+            self.check_gap(now)
+            self.last_beat = now
+            ran = 0
+            for timer in self.wheel.advance(now):
+                if timer.cancelled:
+                    continue
+                timer.callback(timer.argument)
+                ran += 1
+                if ran % _MOST_PER_TURN == 0:
+                    await asyncio.sleep(0)
