@@ -57,6 +57,31 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.on_assigned(tps)
 
 
+def connection_options(config: KafkaConfig, sasl_password: str | None) -> dict[str, Any]:
+    """The options that every aiokafka client takes: servers, TLS, SASL, timeouts."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": config.bootstrap_servers,
+        "client_id": config.client_id,
+        "request_timeout_ms": int(config.request_timeout_seconds * 1000),
+        "metadata_max_age_ms": int(config.metadata_max_age_seconds * 1000),
+    }
+    context = None
+    if config.tls is not None:
+        context = ssl.create_default_context(cafile=config.tls.ca_file)
+        context.check_hostname = config.tls.verify_hostname
+        if config.tls.cert_file:
+            context.load_cert_chain(config.tls.cert_file, config.tls.key_file)
+        options["ssl_context"] = context
+    if config.sasl is not None:
+        options |= {
+            "sasl_mechanism": config.sasl.mechanism,
+            "sasl_plain_username": config.sasl.username,
+            "sasl_plain_password": sasl_password,
+        }
+    protocol = ("SASL_" if config.sasl else "") + ("SSL" if context else "PLAINTEXT")
+    return options | {"security_protocol": protocol}
+
+
 class Consumer:
     """One member of the consumer group."""
 
@@ -67,33 +92,9 @@ class Consumer:
         self.on_assigned: Callable[[set[TopicPartition]], None] = lambda tps: None
         self.on_revoked: Callable[[set[TopicPartition]], None] = lambda tps: None
 
-    def _connection_options(self) -> dict[str, Any]:
-        config = self._config
-        options: dict[str, Any] = {
-            "bootstrap_servers": config.bootstrap_servers,
-            "client_id": config.client_id,
-            "request_timeout_ms": int(config.request_timeout_seconds * 1000),
-            "metadata_max_age_ms": int(config.metadata_max_age_seconds * 1000),
-        }
-        context = None
-        if config.tls is not None:
-            context = ssl.create_default_context(cafile=config.tls.ca_file)
-            context.check_hostname = config.tls.verify_hostname
-            if config.tls.cert_file:
-                context.load_cert_chain(config.tls.cert_file, config.tls.key_file)
-            options["ssl_context"] = context
-        if config.sasl is not None:
-            options |= {
-                "sasl_mechanism": config.sasl.mechanism,
-                "sasl_plain_username": config.sasl.username,
-                "sasl_plain_password": self._password,
-            }
-        protocol = ("SASL_" if config.sasl else "") + ("SSL" if context else "PLAINTEXT")
-        return options | {"security_protocol": protocol}
-
     async def cluster_id(self) -> str:
         """The cluster's id; raises LogUnavailable."""
-        admin = AIOKafkaAdminClient(**self._connection_options())
+        admin = AIOKafkaAdminClient(**connection_options(self._config, self._password))
         try:
             await admin.start()
             described = await admin.describe_cluster()
@@ -108,7 +109,7 @@ class Consumer:
         """Join the group; raises LogUnavailable. Assignments arrive through `on_assigned`."""
         config = self._config
         client = AIOKafkaConsumer(
-            **self._connection_options(),
+            **connection_options(self._config, self._password),
             group_id=config.group_id,
             enable_auto_commit=False,
             # Explicit: the default skips to the end. "none" makes a position that the log does

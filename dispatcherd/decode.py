@@ -52,6 +52,7 @@ _DETAIL_CHARACTERS = 300
 _TIMESTAMP_CHARACTERS = 64
 _LAST_SECOND = 253_402_300_799
 """Of the year 9999, the last one that RFC 3339 can write."""
+_ERA_STARTS = "1970-01-01T00:00:00.000Z"
 _CACHED_TYPES = 10_000
 _CACHED_KEYS = 1_000
 # Looking up a member of an enum costs Python 3.11 70 ns each time.
@@ -91,8 +92,8 @@ class Decoder:
         }
         self._types: dict[str, str] = {}
         self._derive = IdDeriver()
-        self._millisecond = self._second = -1
-        self._millisecond_text = self._second_text = ""
+        self._millisecond = self._second = 0
+        self._millisecond_text, self._second_text = _ERA_STARTS, _ERA_STARTS[:19]
 
     def decode(
         self,
@@ -251,7 +252,7 @@ class Decoder:
             return self._millisecond_text
         second, millisecond = divmod(timestamp_ms, 1000)
         if second < 0:
-            return "1970-01-01T00:00:00.000Z"
+            return _ERA_STARTS
         if second > _LAST_SECOND:
             return "9999-12-31T23:59:59.999Z"
         if second != self._second:
@@ -285,20 +286,30 @@ class IdDeriver:
 
 
 _position = Struct(">iq").pack
+_halves = Struct(">QQ").unpack
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
 def _base32(digest: bytes) -> str:
-    """26 characters for 16 bytes; base64.b32encode takes three times as long."""
-    bits, pairs = int.from_bytes(digest, "big") << 2, _PAIRS
-    high, low = bits >> 70, bits & 0x3F_FFFF_FFFF_FFFF_FFFF
-    return (
-        f"{pairs[high >> 50]}{pairs[high >> 40 & 1023]}{pairs[high >> 30 & 1023]}"
-        f"{pairs[high >> 20 & 1023]}{pairs[high >> 10 & 1023]}{pairs[high & 1023]}"
-        f"{pairs[low >> 60]}{pairs[low >> 50 & 1023]}{pairs[low >> 40 & 1023]}"
-        f"{pairs[low >> 30 & 1023]}{pairs[low >> 20 & 1023]}{pairs[low >> 10 & 1023]}"
-        f"{pairs[low & 1023]}"
+    """26 characters for 16 bytes, ten bits at a time: a third of base64.b32encode's time."""
+    (high, low), pairs = _halves(digest), _PAIRS
+    return "".join(
+        (
+            pairs[high >> 54],
+            pairs[high >> 44 & 1023],
+            pairs[high >> 34 & 1023],
+            pairs[high >> 24 & 1023],
+            pairs[high >> 14 & 1023],
+            pairs[high >> 4 & 1023],
+            pairs[(high & 15) << 6 | low >> 58],
+            pairs[low >> 48 & 1023],
+            pairs[low >> 38 & 1023],
+            pairs[low >> 28 & 1023],
+            pairs[low >> 18 & 1023],
+            pairs[low >> 8 & 1023],
+            pairs[(low & 255) << 2],
+        )
     )
 
 

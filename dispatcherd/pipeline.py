@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 from aiokafka import TopicPartition
@@ -44,6 +44,7 @@ T = TypeVar("T")
 _BLOCKED_PAUSE_SECONDS = 0.005
 _IDLE_POLL_SECONDS = 0.1
 _COMMIT_EVERY_SECONDS = 1.0
+_MOST_LANES_SHOWN = 5_000
 
 
 class Pipeline:
@@ -382,8 +383,59 @@ class Pipeline:
                     self.sender.start()
                 else:
                     await self.ownership.verify([t.tp for t in self.ownership.suspended()])
+                    async with self.database.session() as connection:
+                        await deployment.heartbeat(connection, self.incarnation)
             except StoreUnavailable:
                 await asyncio.sleep(0.5)
+
+    # --- what is to be seen ------------------------------------------------------------------
+
+    def missing(self) -> dict[str, str]:
+        """What stands in the way of being ready: part → reason; empty when ready."""
+        found = {}
+        if self._stopping.is_set():
+            found["process"] = "stopping"
+        if self.incarnation == 0:
+            found["postgres"] = "not registered yet"
+            return found
+        if not self.recorder.healthy:
+            found["postgres"] = "outcomes cannot be recorded"
+        if not self.ownership.joined:
+            found["kafka"] = "the group has not given an assignment yet"
+        elif not self.kafka_healthy:
+            found["kafka"] = "not reachable"
+        return found
+
+    def gauges(self) -> Iterator[tuple[str, str, dict[str, str], float]]:
+        """Everything that goes up and down, for a scrape."""
+        if self.incarnation == 0:
+            return
+        recorder, retries = self.recorder, self.retries
+        yield "unrecorded_rows", "Outcomes reserved or waiting for Postgres", {}, recorder.rows
+        yield "postgres_up", "1 while flushes succeed", {}, recorder.healthy
+        yield "kafka_up", "1 while fetches succeed", {}, self.kafka_healthy
+        yield "wheel_timers", "Timers on the wheel", {}, len(self.timers.wheel)
+        yield "retries_waiting", "Retries on the wheel", {}, retries.waiting
+        yield "loop_lag_seconds", "Lateness of the last tick", {}, self.metrics.loop_lag
+        yield "ready", "1 when ready", {}, not self.missing()
+        for tp, tenure in self.ownership.tenures.items():
+            labels = {"topic": tp.topic, "partition": str(tp.partition)}
+            window = tenure.window
+            yield "watermark", "Every offset below is settled", labels, window.durable_watermark
+            yield "position", "Next offset to take in", labels, window.position
+            yield "window_deliveries", "Unsettled deliveries", labels, window.deliveries
+            yield "window_bytes", "Bytes of unsettled records", labels, window.bytes
+            halted = tenure.halted is not None
+            yield "halted", "1 while an operator has to decide", labels, halted
+            end = self.consumer.highwater(tp) if tp in self.ownership.reading else None
+            if end is not None:
+                yield "end_offset", "End of the partition at the last fetch", labels, end
+        for lane in list(self.endpoints.lanes.values())[:_MOST_LANES_SHOWN]:
+            labels = {"endpoint": lane.endpoint.name}
+            yield "lane_deliveries", "Queued deliveries", labels, len(lane)
+            yield "in_air", "Exchanges under way", labels, lane.in_air
+            yield "owed_in_memory", "Owed deliveries in memory", labels, len(lane.owed)
+            yield "held", "1 while not in this process's file", labels, lane.endpoint.held
 
     # --- registrations ---------------------------------------------------------------------
 

@@ -224,6 +224,8 @@ class Sender:
             if outcome.reason is Reason.INTERRUPTED:
                 delivery.cycle_start += 1  # ours to answer for: it does not count
             metrics.attempted(outcome, took)
+            if outcome.kind is OutcomeKind.DELIVERED and delivery.event.appended_at:
+                metrics.latencies.observe(at + took - delivery.event.appended_at)
             self._recorder.attempt(
                 Attempt(
                     delivery,

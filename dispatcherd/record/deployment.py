@@ -45,6 +45,13 @@ async def register(connection: Connection, group_id: str, cluster_id: str) -> in
     )
 
 
+async def heartbeat(connection: Connection, incarnation: int) -> None:
+    """Note that this process lives, also while it has nothing to record."""
+    await connection.execute(
+        "UPDATE instances SET heartbeat_at = now() WHERE incarnation = $1", incarnation
+    )
+
+
 async def farewell(connection: Connection, incarnation: int) -> None:
     """Note that this process stopped in order."""
     await connection.execute(
