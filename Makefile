@@ -1,0 +1,31 @@
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.built
+
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' || { \
+	  echo "dispatcherd needs Python >= 3.11 with venv (Debian: apt install python3-venv); try PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+env: $(STAMP) ## Build the environment in .venv
+
+demo: $(STAMP) ## See it work: embedded Kafka and Postgres, local receivers, a few thousand events
+	$(BIN)/dispatcherd demo
+
+test: $(STAMP) ## Run all tests (real Kafka where Java and Maven are present)
+	$(BIN)/python -m pytest -q
+
+check: $(STAMP) ## Lint, format, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: help env demo test check

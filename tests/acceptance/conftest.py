@@ -1,0 +1,114 @@
+"""The real parts as fixtures. What is missing is skipped by name, and in CI it fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rig import kafka as kafka_part
+from tests.rig.daemon import Daemon
+from tests.rig.kafka import KafkaBroker
+from tests.rig.postgres import Database, PostgresServer
+from tests.rig.receivers import Receivers
+
+
+def _need_kafka() -> None:
+    why = kafka_part.missing()
+    if why is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"in CI nothing may be missing: {why}")
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """The shared broker: for tests that do it no harm."""
+    _need_kafka()
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
+    """A broker to break."""
+    _need_kafka()
+    broker = KafkaBroker(tmp_path / "kafka")
+    broker.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """The shared server: for tests that do it no harm."""
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"), durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database(postgres_server: PostgresServer) -> Database:
+    """A fresh database."""
+    return postgres_server.create_database()
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A server to break, with fsync on."""
+    server = PostgresServer(tmp_path / "postgres", durable=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def receivers() -> Iterator[Receivers]:
+    """Receivers of this test's own."""
+    process = Receivers()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def topic(request: pytest.FixtureRequest) -> str:
+    """A topic name of this test's own."""
+    return f"t{abs(hash(request.node.nodeid)) % 10**10}"
+
+
+@pytest.fixture
+def daemon(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Daemon]]:
+    """Makes daemons; ends them all, and shows their logs when the test failed."""
+    made: list[Daemon] = []
+
+    def make(config: dict[str, Any], name: str | None = None) -> Daemon:
+        one = Daemon(tmp_path / "daemons", name or f"daemon{len(made) + 1}", config)
+        made.append(one)
+        return one
+
+    yield make
+    for one in made:
+        if one.running():
+            one.thaw()
+            one.kill()
+    report = getattr(request.node, "report_call", None)
+    if report is not None and report.failed:
+        for one in made:
+            print(f"--- the end of {one.name}'s log\n{one.log()[-4000:]}")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Lets a fixture see whether its test failed."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    setattr(item, f"report_{report.when}", report)

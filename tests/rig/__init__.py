@@ -1,0 +1,1 @@
+"""The real parts that tests run against: Kafka, Postgres, receivers, the daemon's process."""

@@ -1,0 +1,194 @@
+"""Apache Kafka 4.1 in KRaft mode: one real broker on loopback, fetched through Maven."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
+
+from tests.rig.waiting import free_port, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+POM = ROOT / "tests" / "kafka" / "pom.xml"
+LIBRARIES = ROOT / ".parts" / "kafka" / "lib"
+
+
+def missing() -> str | None:
+    """Why a broker cannot be had here; None when it can."""
+    absent = [name for name in ("java", "mvn") if shutil.which(name) is None]
+    if absent and not any(LIBRARIES.glob("kafka_*.jar")):
+        return f"Apache Kafka needs {' and '.join(absent)}, which this machine has not"
+    return None
+
+
+def fetch() -> None:
+    """Bring the broker's jars, once."""
+    if any(LIBRARIES.glob("kafka_*.jar")):
+        return
+    subprocess.run(
+        ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies",
+         f"-DoutputDirectory={LIBRARIES}"],
+        check=True, timeout=600, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+class KafkaBroker:
+    """One broker; its data and its port outlive a restart."""
+
+    def __init__(self, folder: Path) -> None:
+        fetch()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        port, controller = free_port(), free_port()
+        self.bootstrap = f"127.0.0.1:{port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._admin: AdminClient | None = None
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(folder / "data"),
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "2",
+            "group.initial.rebalance.delay.ms": "0",
+            "group.min.session.timeout.ms": "1000",
+            "auto.create.topics.enable": "false",
+        }
+        self._properties = folder / "server.properties"
+        self._properties.write_text("\n".join(f"{k}={v}" for k, v in properties.items()))
+        subprocess.run(
+            self._command("kafka.tools.StorageTool", "format", "-t", "abcdefghijklmnopqrstuv",
+                          "-c", str(self._properties)),
+            check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def _command(self, *arguments: str) -> list[str]:
+        return ["java", "-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp",
+                f"{LIBRARIES}/*", *arguments]  # fmt: skip
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        with (self.folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command("kafka.Kafka", str(self._properties)),
+                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+        wait_for(self._answers, 60, f"Kafka on {self.bootstrap} (see {self.folder}/broker.log)")
+
+    def _answers(self) -> bool:
+        assert self._process is not None and self._process.poll() is None, "the broker ended"
+        try:
+            return bool(self.admin.list_topics(timeout=1).brokers)
+        except KafkaException:
+            self._admin = None
+            return False
+
+    @property
+    def admin(self) -> AdminClient:
+        """A client for administration."""
+        if self._admin is None:
+            self._admin = AdminClient(
+                {"bootstrap.servers": self.bootstrap, "log_level": 0, "socket.timeout.ms": 10_000}
+            )
+        return self._admin
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
+
+    def stop(self) -> None:
+        """Stop in order."""
+        if self._process is not None and self._process.poll() is None:
+            self._signal(signal.SIGCONT)
+            self._signal(signal.SIGTERM)
+            try:
+                self._process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self._process is not None
+        self._signal(signal.SIGKILL)
+        self._process.wait(10)
+        self._process = None
+
+    def restart(self) -> None:
+        """Stop and start, same port, same data."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it answers nothing and resets nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def create_topic(
+        self, name: str, partitions: int = 8, config: dict[str, str] | None = None
+    ) -> None:
+        """Create a topic and wait until it has its leaders."""
+        topic = NewTopic(name, partitions, 1, config=config or {})
+        self.admin.create_topics([topic])[name].result(30)
+
+        def has_leaders() -> bool:
+            found = self.admin.list_topics(name, timeout=10).topics[name].partitions
+            return len(found) == partitions and all(p.leader == 1 for p in found.values())
+
+        wait_for(has_leaders, 30, f"leaders of {name}")
+
+    def add_partitions(self, name: str, total: int) -> None:
+        """Grow a topic."""
+        self.admin.create_partitions([NewPartitions(name, total)])[name].result(30)
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic and wait until it is gone."""
+        self.admin.delete_topics([name])[name].result(30)
+        wait_for(
+            lambda: name not in self.admin.list_topics(timeout=10).topics, 30, f"{name} to be gone"
+        )
+
+    def delete_records(self, name: str, partition: int, before: int) -> None:
+        """Do what retention does."""
+        target = TopicPartition(name, partition, before)
+        for future in self.admin.delete_records([target]).values():
+            future.result(30)
+
+    def delete_group(self, group: str) -> None:
+        """Forget a group's offsets."""
+        self.admin.delete_consumer_groups([group])[group].result(30)
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The group's offsets, by partition."""
+        asked = [ConsumerGroupTopicPartitions(group)]
+        answer = self.admin.list_consumer_group_offsets(asked)[group].result(30)
+        found = answer.topic_partitions
+        return {p.partition: p.offset for p in found if p.topic == topic and p.offset >= 0}
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """The end of each partition."""
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "tests-looking"})
+        try:
+            partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
+            return {
+                p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]
+                for p in partitions
+            }
+        finally:
+            consumer.close()

