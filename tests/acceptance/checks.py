@@ -1,4 +1,4 @@
-"""What must hold at the end of every acceptance test, asked of Kafka, Postgres and the receivers."""
+"""What holds at the end of every acceptance test, asked of Kafka, Postgres, the receivers."""
 
 from __future__ import annotations
 

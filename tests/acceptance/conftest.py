@@ -84,9 +84,7 @@ def topic(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def daemon(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Callable[..., Daemon]]:
+def daemon(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Daemon]]:
     """Makes daemons; ends them all, and shows their logs when the test failed."""
     made: list[Daemon] = []
 

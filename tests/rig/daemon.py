@@ -1,4 +1,4 @@
-"""The daemon as a process, seen from outside: configuration in, signals, exit code, metrics, log."""
+"""The daemon as a process, seen from outside: configuration, signals, exit code, metrics, log."""
 
 from __future__ import annotations
 

@@ -145,5 +145,3 @@ class Database:
             wait_for(holds, timeout_seconds, sql)
         except AssertionError as error:
             raise AssertionError(f"{sql}: wanted {expected!r}, got {seen[0]!r}") from error
-
-

@@ -128,7 +128,7 @@ class Ledger:
         """Times each event id was answered with 2xx."""
         self.most_at_once: int = told["most_at_once"]
         self.kept = [
-            (dict((n.lower(), v) for n, v in r["headers"]), base64.b64decode(r["body"]))
+            ({n.lower(): v for n, v in r["headers"]}, base64.b64decode(r["body"]))
             for r in told["kept"]
         ]
 
