@@ -242,11 +242,11 @@ class Ownership:
         if await self._begin_incarnation(tp, window.claim, window.durable_watermark, None):
             self.reclaim(tenure)
             return
-        tenure.halted = (
+        self.halt(
+            tenure,
             f"topic {tp.topic} was created again (the record below offset {window.position} is not "
-            "the one that was settled); set kafka.on_topic_recreated to continue to read it as new"
+            "the one that was settled); set kafka.on_topic_recreated to continue to read it as new",
         )
-        self._consumer.hold([tp])
 
     async def _begin_incarnation(
         self, tp: TopicPartition, claim: Claim, watermark: int, end: int | None
@@ -282,17 +282,23 @@ class Ownership:
         for tenure in tenures:
             tenure.window.committed_watermark = tenure.window.durable_watermark
 
+    def halt(self, tenure: Tenure, reason: str) -> None:
+        """Read no more of a partition until an operator has decided; what it owes is still sent."""
+        tenure.halted = reason
+        self._consumer.hold([tenure.tp])
+        logger.error(
+            "partition_halted",
+            topic=tenure.tp.topic,
+            partition=tenure.tp.partition,
+            reason=reason,
+        )
+
     def _begin(self, tenure: Tenure) -> None:
         for claim in tenure.claims:
             claim.hold = Hold.ACTIVE
         self.reading[tenure.tp] = tenure
         if tenure.halted is not None:
-            logger.error(
-                "partition_halted",
-                topic=tenure.tp.topic,
-                partition=tenure.tp.partition,
-                reason=tenure.halted,
-            )
+            self.halt(tenure, tenure.halted)
             return
         window = tenure.window
         fresh = tenure.expected is not None and window.position == window.durable_watermark

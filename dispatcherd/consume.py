@@ -42,6 +42,11 @@ class OutOfRange(Exception):
         super().__init__(f"fetch position out of range: {partitions}")
 
 
+class Unreadable(Exception):
+    """The client failed while it read a batch: bad checksum, unknown codec, a header that is not
+    UTF-8. What it had read of other partitions in the same call is gone: read them again."""
+
+
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     """Only hands the news on: the poll loop must never wait for a lock that a callback holds."""
 
@@ -55,6 +60,14 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         tps = set(assigned)
         self._consumer.hold(tps)
         self._consumer.on_assigned(tps)
+
+
+_UNREADABLE = (
+    kafka_errors.CorruptRecordException,
+    kafka_errors.InvalidMessageError,
+    kafka_errors.RecordTooLargeError,
+    kafka_errors.UnsupportedCodecError,
+)
 
 
 def connection_options(config: KafkaConfig, sasl_password: str | None) -> dict[str, Any]:
@@ -181,18 +194,23 @@ class Consumer:
             return None
 
     async def poll(
-        self, tps: Sequence[TopicPartition], timeout_seconds: float
+        self,
+        tps: Sequence[TopicPartition],
+        timeout_seconds: float,
+        max_records: int | None = None,
     ) -> dict[TopicPartition, list[Record]]:
         """Records of these partitions; {} when none came in time.
 
         With no partition it only tells the client that we are alive: one that is not asked for
         long leaves the group. Must not be cancelled: an interrupted `getmany` leaks its fetch
         context. It may wait longer than asked while a rebalance is under way. Raises OutOfRange,
-        LogUnavailable, LogError.
+        Unreadable, LogUnavailable, LogError.
         """
         try:
             found: dict[TopicPartition, list[Record]] = await self.client.getmany(
-                *(tps or [TopicPartition("", 0)]), timeout_ms=int(timeout_seconds * 1000)
+                *(tps or [TopicPartition("", 0)]),
+                timeout_ms=int(timeout_seconds * 1000),
+                max_records=max_records,
             )
             return found
         except kafka_errors.OffsetOutOfRangeError as error:
@@ -201,10 +219,14 @@ class Consumer:
             return {}  # of a partition that is being assigned: its claim will seek
         except kafka_errors.ConsumerStoppedError:
             return {}
+        except _UNREADABLE as error:
+            raise Unreadable(_text(error)) from error
         except kafka_errors.KafkaError as error:
             if isinstance(error, kafka_errors.AuthorizationError):
                 raise LogError(f"Kafka refuses this consumer: {_text(error)}") from error
             raise LogUnavailable(f"Kafka: {_text(error)}") from error
+        except Exception as error:  # a codec's or the parser's own, on bytes that are no batch
+            raise Unreadable(_text(error)) from error
 
     async def bounds(
         self, tps: Sequence[TopicPartition], timeout_seconds: float

@@ -285,6 +285,7 @@ class Reason(IntEnum):
     TOO_MANY_TYPES = 71
     UNKNOWN_TYPE = 72
     INTERNAL_ERROR = 73
+    UNREADABLE = 74
 
     @property
     def word(self) -> str:

@@ -21,17 +21,17 @@ from dispatcherd.claim import Tenure
 from dispatcherd.config.model import Config
 from dispatcherd.consume import Record
 from dispatcherd.decode import Decoder
-from dispatcherd.delivery import Delivery, Endpoint, Event, Hold, Reason, Refused, Stage
+from dispatcherd.delivery import Delivery, Endpoint, Event, Hold, Reason, Refused
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.lane import Lane
 from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
+from dispatcherd.parking import Parking
+from dispatcherd.quota import Quota
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.recorder import Recorder
 
 logger = log.get(__name__)
-
-_RELIEF_AT_ONCE = 500
 
 
 class Blocked(StrEnum):
@@ -41,6 +41,7 @@ class Blocked(StrEnum):
     MEMORY = "memory"
     UNRECORDED = "unrecorded"
     LANE = "hold"
+    OWED = "owed_cap"
     TYPES = "types"
 
 
@@ -62,10 +63,16 @@ class Intake:
         endpoints: Endpoints,
         catalogue: Catalogue,
         recorder: Recorder,
+        parking: Parking,
+        quota: Quota,
         metrics: Metrics,
         poke: Callable[[Lane], None],
     ) -> None:
         self._limits = config.limits
+        self._parking = parking
+        self._quota = quota
+        self._holds_excess = config.limits.at_owed_cap == "hold"
+        self._stops_at_cap = config.limits.at_owed_cap == "stop_intake"
         self._keep_bytes = config.decode.max_quarantine_bytes
         self._decoder = Decoder(config.decode)
         self._endpoints = endpoints
@@ -208,16 +215,33 @@ class Intake:
             self._keep_bytes,
             now,
         )
+        self._note_quarantine(window, record.offset, refused)
+        return None
+
+    def quarantine_unreadable(self, tenure: Tenure, beyond: int, why: str, now: float) -> bool:
+        """One row for the offsets from the window's position to `beyond`, which the client cannot
+        read; they are settled by it. False when there is no place for the row now."""
+        window = tenure.window
+        if not self._recorder.try_reserve(1):
+            return False
+        offset = window.position
+        detail = f"offsets {offset} to {beyond - 1} cannot be read: {why}"[:300]
+        refused = Refused(Reason.UNREADABLE, detail)
+        self._recorder.quarantine(window, offset, refused, None, None, (), 0, now)
+        window.skip_to(beyond)
+        self._note_quarantine(window, offset, refused)
+        return True
+
+    def _note_quarantine(self, window: Window, offset: int, refused: Refused) -> None:
         self._metrics.quarantine(refused.reason)
         logger.warning(
             "record_quarantined",
             topic=window.claim.topic,
             partition=window.claim.partition,
-            offset=record.offset,
+            offset=offset,
             reason=refused.reason.word,
             detail=refused.detail,
         )
-        return None
 
     # --- room ------------------------------------------------------------------------------
 
@@ -241,10 +265,16 @@ class Intake:
         if blocked is not None:
             self._metrics.events -= 1
             return blocked
+        full = self._quota.full
+        if full and self._stops_at_cap and any(endpoint.id in full for endpoint in wanted):
+            self._metrics.events -= 1
+            return Blocked.OWED
         lanes = self._endpoints.lanes
         overflow = set()
         for endpoint in wanted:
             lane = lanes[endpoint.id]
+            if full and self._holds_excess and endpoint.id in full:
+                continue
             if endpoint.held:
                 overflow.add(endpoint.id)
             elif not lane.has_room(size):
@@ -269,16 +299,23 @@ class Intake:
     ) -> None:
         lanes = self._endpoints.lanes
         deliveries: dict[int, Delivery | None] = {e.id: Delivery(event, e.id, now) for e in wanted}
+        held = self._quota.full.intersection(deliveries) if self._holds_excess else ()
+        for number in held:
+            deliveries[number] = None
         window.add(event.offset, deliveries, now, event.size)
+        for number in held:
+            self._recorder.hold(window, event.offset, number)
+            self._metrics.endpoint(lanes[number].endpoint.name).parked(Reason.BACKLOG_FULL)
         self._deliveries += len(deliveries)
         self._bytes += event.size
         self._metrics.deliveries_routed += len(deliveries)
         for number, delivery in deliveries.items():
-            assert delivery is not None
+            if delivery is None:
+                continue
             lane = lanes[number]
             if number in overflow:
                 reason = Reason.ENDPOINT_HELD if lane.endpoint.held else Reason.LANE_FULL
-                self._park(lane, delivery, reason, now)
+                self._parking.park(lane, delivery, reason, now)
             else:
                 lane.offer(delivery)
                 lane.last_offer = now
@@ -312,53 +349,6 @@ class Intake:
             for other in self._endpoints.lanes.values()
             if other is not lane
         )
-
-    def _park(self, lane: Lane, delivery: Delivery, reason: Reason, now: float) -> None:
-        """Into Postgres, due at once; the place was reserved."""
-        self._recorder.park(delivery, now, reason)
-        self._metrics.endpoint(lane.endpoint.name).parked(reason)
-        lane.owed[delivery.key] = delivery
-        if delivery.stage is not Stage.AIR:
-            delivery.stage = Stage.GONE
-            lane.next_due = min(lane.next_due, now)
-
-    # --- relief ----------------------------------------------------------------------------
-
-    def relieve(self, window: Window, entered_before: float, reason: Reason, now: float) -> int:
-        """Park the oldest unsettled deliveries of a window, so that its watermark moves on.
-
-        An attempt in the air goes on and records its outcome. Returns how many were parked.
-        """
-        parked = 0
-        stuck: list[Delivery] = []
-        for _, record in window.oldest(entered_before):
-            stuck.extend(d for d in record.open.values() if d is not None and not d.owed)
-            if len(stuck) >= _RELIEF_AT_ONCE:
-                break
-        for delivery in stuck:
-            lane = self._endpoints.lanes.get(delivery.endpoint_id)
-            if lane is None or delivery.stage not in (Stage.QUEUED, Stage.AIR):
-                continue
-            if not self._recorder.try_reserve(1, delivery.event.size):
-                break
-            if delivery.stage is Stage.QUEUED:
-                lane.remove(delivery)
-            self._park(lane, delivery, reason, now)
-            parked += 1
-        return parked
-
-    def relieve_half_settled(self, window: Window, now: float) -> None:
-        """Park the rest of records whose list of settled endpoints has grown past its cap."""
-        for offset in window.over_cap(self._limits.partial_endpoints):
-            record = window.records[offset]
-            for delivery in list(record.open.values()):
-                if delivery is None or delivery.owed:
-                    continue
-                lane = self._endpoints.lanes.get(delivery.endpoint_id)
-                if lane is None or not self._recorder.try_reserve(1, delivery.event.size):
-                    continue
-                lane.remove(delivery)
-                self._park(lane, delivery, Reason.PARTIAL_CAP, now)
 
 
 def fingerprint(record: Record) -> bytes:

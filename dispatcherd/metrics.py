@@ -94,6 +94,8 @@ class Metrics:
         self.commit_failures = 0
         self.out_of_range = 0
         self.topics_recreated = 0
+        self.held_offsets_lost = 0
+        self.unreadable = 0
         self.loop_lag = 0.0
 
     def endpoint(self, name: str) -> EndpointMetrics:

@@ -11,28 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
-
-from aiokafka import TopicPartition
 
 from dispatcherd import log
 from dispatcherd.claim import Ownership, Tenure
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets
-from dispatcherd.consume import Consumer, MembershipLost, OutOfRange, Record
+from dispatcherd.consume import Consumer, MembershipLost
 from dispatcherd.delivery import Delivery, Reason
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import LogUnavailable, StoreUnavailable
 from dispatcherd.exchange import ClientSessionExchange
-from dispatcherd.intake import Blocked, Intake
+from dispatcherd.fetch import FetchLoop
+from dispatcherd.intake import Intake
 from dispatcherd.metrics import Metrics
+from dispatcherd.parking import Parking
 from dispatcherd.pool import HostSlots
+from dispatcherd.quota import Quota
 from dispatcherd.record import deployment, listen, migrate, registry
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Database
 from dispatcherd.record.gathering import Gathering
 from dispatcherd.record.recorder import Recorder
+from dispatcherd.reread import Rereader
 from dispatcherd.retry import Retries
 from dispatcherd.send import Sender
 from dispatcherd.timers import Timers
@@ -41,10 +43,7 @@ logger = log.get(__name__)
 
 T = TypeVar("T")
 
-_BLOCKED_PAUSE_SECONDS = 0.005
-_IDLE_POLL_SECONDS = 0.1
 _COMMIT_EVERY_SECONDS = 1.0
-_MOST_LANES_SHOWN = 5_000
 
 
 class Pipeline:
@@ -60,11 +59,9 @@ class Pipeline:
         self.consumer = Consumer(config.kafka, secrets.sasl_password)
         self.endpoints = Endpoints(config)
         self.catalogue = Catalogue(self.database, config.decode.max_types)
+        self.quota = Quota(config.limits.owed_per_endpoint, config.limits.owed_total)
         self.incarnation = 0
         self.ready = False
-        self.kafka_healthy = True
-        self._doubted: list[Tenure] = []
-        """Tenures whose record below the watermark is not the one that was settled."""
         self._stopping = asyncio.Event()
         self._reconcile = asyncio.Event()
         self._verify = asyncio.Event()
@@ -99,8 +96,38 @@ class Pipeline:
         self.sender = Sender(
             self.endpoints, self.exchange, slots, self.recorder, timers, metrics, self.incarnation
         )
+        self.parking = Parking(self.endpoints, self.recorder, config.limits, metrics)
         self.intake = Intake(
-            config, self.endpoints, self.catalogue, self.recorder, metrics, self.sender.poke
+            config,
+            self.endpoints,
+            self.catalogue,
+            self.recorder,
+            self.parking,
+            self.quota,
+            metrics,
+            self.sender.poke,
+        )
+        self.fetching = FetchLoop(
+            self.consumer,
+            self.intake,
+            self.ownership,
+            self.catalogue,
+            self.parking,
+            timers,
+            metrics,
+            skip_unreadable=config.kafka.on_unreadable == "skip",
+        )
+        self.rereader = Rereader(
+            config,
+            self._secrets.sasl_password,
+            self.database,
+            self.ownership,
+            self.endpoints,
+            self.quota,
+            self.recorder,
+            self.parking,
+            metrics,
+            timers.now,
         )
         self.retries = Retries(
             self.database,
@@ -108,6 +135,7 @@ class Pipeline:
             self.ownership,
             self.recorder,
             timers,
+            self.quota,
             config.limits,
             self.sender.poke,
             config.postgres.poll_interval_seconds,
@@ -118,7 +146,7 @@ class Pipeline:
         self.ownership.on_begun = self._begun
         self.ownership.on_suspended = self._suspended
         self.ownership.on_dropped = self._dropped
-        self.intake.on_recreated = self._recreated
+        self.intake.on_recreated = self.fetching.doubted.append
         timers.on_gap = self._gap
 
     async def _check_schema(self) -> None:
@@ -154,7 +182,9 @@ class Pipeline:
                 "timers": self.timers.run(),
                 "record": self.recorder.run(),
                 "claim": self.ownership.run(),
-                "consume": self._consume(),
+                "consume": self.fetching.run(self._stopping),
+                "quota": self.retries.keep_to_quota(),
+                "reread": self.rereader.run(),
                 "send": self.sender.run(),
                 "retry": self.retries.run(),
                 "commit": self._commit(),
@@ -184,7 +214,7 @@ class Pipeline:
             return max(0.1, started + budget - keep - time.monotonic())
 
         self.ready = False
-        for name in ("claim", "commit", "reconcile", "listen", "verify"):
+        for name in ("claim", "commit", "reconcile", "listen", "verify", "quota", "reread"):
             tasks[name].cancel()
         interrupted = await self.sender.drain(left(keep=min(8.0, budget / 2)))
         recorded = await self.recorder.drained(left(keep=min(5.0, budget / 3)))
@@ -209,90 +239,6 @@ class Pipeline:
             left_group=in_order,
             seconds=round(time.monotonic() - started, 2),
         )
-
-    # --- intake ----------------------------------------------------------------------------
-
-    async def _consume(self) -> None:
-        """Fetch where there is room, take in, wait where there is none; until stopping."""
-        intake, ownership = self.intake, self.ownership
-        polled_at = 0.0
-        relieved_at = 0.0
-        while not self._stopping.is_set():
-            now = self.timers.now()
-            cause = intake.take(now) if intake.fetched else None
-            while self._doubted:
-                await self.ownership.recreated(self._doubted.pop())
-            if cause is Blocked.TYPES:
-                await self._learn_types()
-                continue
-            if cause is not None:
-                self.metrics.paused(cause.value, _BLOCKED_PAUSE_SECONDS)
-            if now - relieved_at > 0.25:
-                relieved_at = now
-                self._relieve(cause, now)
-            free = [
-                tp
-                for tp, tenure in ownership.reading.items()
-                if tp not in intake.fetched and tenure.halted is None
-            ]
-            if cause not in (None, Blocked.WINDOW) or not free:
-                await asyncio.sleep(_BLOCKED_PAUSE_SECONDS)
-                if now - polled_at > 30:
-                    polled_at = now
-                    await self._poll([], 0)  # the client leaves the group when it is never asked
-                continue
-            polled_at = now
-            wait = _IDLE_POLL_SECONDS if cause is None else _BLOCKED_PAUSE_SECONDS
-            for tenure, records in await self._poll(free, wait):
-                intake.add(tenure, records)
-
-    async def _poll(
-        self, free: list[TopicPartition], seconds: float
-    ) -> list[tuple[Tenure, list[Record]]]:
-        try:
-            found = await self.consumer.poll(free, seconds)
-            if not self.kafka_healthy:
-                self.kafka_healthy = True
-                logger.warning("kafka_available_again")
-        except OutOfRange as error:
-            for tp in error.partitions:
-                tenure = self.ownership.reading.get(tp)
-                if tenure is not None:
-                    self.intake.forget([tp])
-                    self.ownership.reclaim(tenure)
-            return []
-        except LogUnavailable as error:
-            if self.kafka_healthy:
-                self.kafka_healthy = False
-                logger.error("kafka_unavailable", error=str(error))
-            await asyncio.sleep(0.5)
-            return []
-        reading = self.ownership.reading
-        return [(reading[tp], records) for tp, records in found.items() if tp in reading]
-
-    async def _learn_types(self) -> None:
-        asked, self.intake.unknown_types = self.intake.unknown_types, set()
-        try:
-            await self.catalogue.learn(asked)
-        except StoreUnavailable:
-            await asyncio.sleep(0.5)
-            return
-        refused = asked - self.catalogue.ids.keys()
-        if refused and len(self.intake.refused_types) < 10_000:
-            self.intake.refused_types |= refused
-
-    def _relieve(self, cause: Blocked | None, now: float) -> None:
-        limits = self._config.limits
-        tight = cause in (Blocked.WINDOW, Blocked.MEMORY)
-        for tenure in self.ownership.reading.values():
-            window = tenure.window
-            self.intake.relieve_half_settled(window, now)
-            if (tight and window.deliveries > limits.window_deliveries // 2) or (
-                cause is Blocked.MEMORY
-            ):
-                self.intake.relieve(window, now - limits.hold_seconds, Reason.WINDOW_FULL, now)
-            else:
-                self.intake.relieve(window, now - limits.park_after_seconds, Reason.TOO_SLOW, now)
 
     # --- commits ---------------------------------------------------------------------------
 
@@ -323,6 +269,7 @@ class Pipeline:
 
     def _committed(self, contents: Gathering) -> None:
         self.retries.committed(contents)
+        self.retries.count(contents)
         if contents.fenced:
             self.ownership.lost(contents.fenced)
 
@@ -359,9 +306,6 @@ class Pipeline:
         for lane in self.endpoints.lanes.values():
             lane.withdraw(set(tenure.claims))
         self.retries.dropped(tenure)
-
-    def _recreated(self, tenure: Tenure) -> None:
-        self._doubted.append(tenure)
 
     def _gap(self, seconds: float) -> None:
         logger.warning("process_was_frozen", seconds=round(seconds, 1))
@@ -402,40 +346,9 @@ class Pipeline:
             found["postgres"] = "outcomes cannot be recorded"
         if not self.ownership.joined:
             found["kafka"] = "the group has not given an assignment yet"
-        elif not self.kafka_healthy:
+        elif not self.fetching.healthy:
             found["kafka"] = "not reachable"
         return found
-
-    def gauges(self) -> Iterator[tuple[str, str, dict[str, str], float]]:
-        """Everything that goes up and down, for a scrape."""
-        if self.incarnation == 0:
-            return
-        recorder, retries = self.recorder, self.retries
-        yield "unrecorded_rows", "Outcomes reserved or waiting for Postgres", {}, recorder.rows
-        yield "postgres_up", "1 while flushes succeed", {}, recorder.healthy
-        yield "kafka_up", "1 while fetches succeed", {}, self.kafka_healthy
-        yield "wheel_timers", "Timers on the wheel", {}, len(self.timers.wheel)
-        yield "retries_waiting", "Retries on the wheel", {}, retries.waiting
-        yield "loop_lag_seconds", "Lateness of the last tick", {}, self.metrics.loop_lag
-        yield "ready", "1 when ready", {}, not self.missing()
-        for tp, tenure in self.ownership.tenures.items():
-            labels = {"topic": tp.topic, "partition": str(tp.partition)}
-            window = tenure.window
-            yield "watermark", "Every offset below is settled", labels, window.durable_watermark
-            yield "position", "Next offset to take in", labels, window.position
-            yield "window_deliveries", "Unsettled deliveries", labels, window.deliveries
-            yield "window_bytes", "Bytes of unsettled records", labels, window.bytes
-            halted = tenure.halted is not None
-            yield "halted", "1 while an operator has to decide", labels, halted
-            end = self.consumer.highwater(tp) if tp in self.ownership.reading else None
-            if end is not None:
-                yield "end_offset", "End of the partition at the last fetch", labels, end
-        for lane in list(self.endpoints.lanes.values())[:_MOST_LANES_SHOWN]:
-            labels = {"endpoint": lane.endpoint.name}
-            yield "lane_deliveries", "Queued deliveries", labels, len(lane)
-            yield "in_air", "Exchanges under way", labels, lane.in_air
-            yield "owed_in_memory", "Owed deliveries in memory", labels, len(lane.owed)
-            yield "held", "1 while not in this process's file", labels, lane.endpoint.held
 
     # --- registrations ---------------------------------------------------------------------
 

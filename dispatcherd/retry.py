@@ -18,9 +18,10 @@ from dispatcherd.delivery import Claim, Delivery, Hold, Reason, Request, Stage
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import StoreUnavailable
 from dispatcherd.lane import Lane
-from dispatcherd.record import owed
+from dispatcherd.quota import Quota
+from dispatcherd.record import backlog, owed
 from dispatcherd.record.connection import Database
-from dispatcherd.record.gathering import Gathering
+from dispatcherd.record.gathering import Change, Gathering
 from dispatcherd.record.owed import RequestRow
 from dispatcherd.record.recorder import Recorder
 from dispatcherd.timers import Timers
@@ -29,6 +30,7 @@ logger = log.get(__name__)
 
 _NEVER = float("inf")
 _REQUESTS_AT_ONCE = 1_000
+_TRIM_AT_ONCE = 2_000
 
 
 class Poke(Protocol):
@@ -47,6 +49,7 @@ class Retries:
         ownership: Ownership,
         recorder: Recorder,
         timers: Timers,
+        quota: Quota,
         limits: LimitsConfig,
         poke: Poke,
         poll_seconds: float,
@@ -56,6 +59,7 @@ class Retries:
         self._ownership = ownership
         self._recorder = recorder
         self._timers = timers
+        self._quota = quota
         self._limits = limits
         self._poke = poke
         self._poll_seconds = poll_seconds
@@ -110,6 +114,9 @@ class Retries:
                 and not self._recorder.pending(delivery)
             ):
                 del lane.owed[key]
+                if operation.change is Change.OWED:
+                    # A page taken before the row was durable has not seen it.
+                    lane.next_due = min(lane.next_due, operation.due)
 
     def _fire(self, delivery: Delivery) -> None:
         lane = self._off_wheel(delivery)
@@ -214,12 +221,12 @@ class Retries:
     async def _survey(self, claims: list[Claim]) -> None:
         now = self._timers.now()
         strangers = set()
-        for backlog in await owed.survey(self._database, claims):
-            lane = self._endpoints.lanes.get(backlog.endpoint_id)
+        for first in await owed.survey(self._database, claims):
+            lane = self._endpoints.lanes.get(first.endpoint_id)
             if lane is None:
-                strangers.add(backlog.endpoint_id)
+                strangers.add(first.endpoint_id)
             else:
-                lane.next_due = min(lane.next_due, now + max(0.0, backlog.due_in_seconds))
+                lane.next_due = min(lane.next_due, now + max(0.0, first.due_in_seconds))
         for endpoint_id in strangers:
             count = await owed.bury_removed(self._database, claims, endpoint_id)
             if count:
@@ -254,6 +261,56 @@ class Retries:
         if len(rows) >= limit:
             lane.next_due = min(lane.next_due, now + rows[-1].due_in_seconds)
         self._poke(lane)
+
+    # --- how much may be owed -----------------------------------------------------------------
+
+    async def keep_to_quota(self) -> None:
+        """Look at the exact counts regularly, say who came to a cap and who left it, and make room
+        where the policy is to dead-letter the oldest; for ever."""
+        while True:
+            try:
+                full, free = self._quota.look(await backlog.owed_by_endpoint(self._database))
+                self._recorder.end_holds(free)
+                for number in full:
+                    self._say(logger.error, "owed_cap_reached", number)
+                for number in free:
+                    self._say(logger.info, "owed_cap_left", number)
+                if self._limits.at_owed_cap == "dead_letter_oldest":
+                    await self._trim()
+            except StoreUnavailable as error:
+                logger.debug("quota_not_read", error=str(error))
+            await asyncio.sleep(self._poll_seconds)
+
+    def count(self, contents: Gathering) -> None:
+        """A flush is durable: what it changed counts at once, not only at the next look."""
+        for (_, _, number), (owed_more, _) in backlog.changes(contents.operations.values()).items():
+            if self._quota.add(number, owed_more):
+                self._say(logger.error, "owed_cap_reached", number)
+
+    def _say(self, line: Callable[..., None], event: str, number: int) -> None:
+        lane = self._endpoints.lanes.get(number)
+        line(
+            event,
+            endpoint=lane.endpoint.name if lane is not None else number,
+            owed=self._quota.owed.get(number, 0),
+            owed_total=self._quota.total,
+            action=self._limits.at_owed_cap,
+        )
+
+    async def _trim(self) -> None:
+        for number in list(self._quota.full):
+            lane = self._endpoints.lanes.get(number)
+            if lane is None:
+                continue
+            while (excess := self._quota.excess(number)) > 0:
+                async with self._recorder.turnstile:
+                    keep = [delivery.key for delivery in lane.owed.values()]
+                    count = await owed.bury_oldest(
+                        self._database, self._claims(), number, min(excess, _TRIM_AT_ONCE), keep
+                    )
+                self._quota.add(number, -count)
+                if not count:
+                    break
 
     # --- operators' requests ---------------------------------------------------------------
 

@@ -17,6 +17,7 @@ import uvloop
 
 from dispatcherd import __version__, log
 from dispatcherd.admin.exposition import Exposition
+from dispatcherd.admin.gauges import gauges
 from dispatcherd.admin.server import AdminServer
 from dispatcherd.config.check import check_runnable
 from dispatcherd.config.load import load_config
@@ -64,7 +65,7 @@ class Daemon:
         pipeline = Pipeline(self._config, self._secrets)
         admin = AdminServer(
             self._config.admin,
-            Exposition(pipeline.metrics, pipeline.gauges),
+            Exposition(pipeline.metrics, lambda: gauges(pipeline)),
             pipeline.missing,
         )
         for number in (signal.SIGTERM, signal.SIGINT):

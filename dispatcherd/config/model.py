@@ -57,6 +57,8 @@ class KafkaConfig(Section):
     """Where a partition never claimed before starts; one added to a known topic: earliest."""
     on_out_of_range: Literal["stop", "earliest", "latest"] = "stop"
     on_topic_recreated: Literal["stop", "continue"] = "stop"
+    on_unreadable: Literal["stop", "skip"] = "stop"
+    """What cannot be read as a batch of records at all: skip leaves a row in the quarantine."""
     session_timeout_seconds: Seconds = 30.0
     heartbeat_interval_seconds: Seconds = 3.0
     rebalance_timeout_seconds: Seconds = 30.0
@@ -209,7 +211,9 @@ class LimitsConfig(Section):
     """Settled endpoints kept per half-settled record; above it the rest is parked."""
     owed_per_endpoint: Count = 1_000_000
     owed_total: Count = 10_000_000
-    at_owed_cap: Literal["stop_intake", "dead_letter_oldest"] = "stop_intake"
+    """Rows in Postgres, all instances together; exceeded by at most what is in memory."""
+    at_owed_cap: Literal["hold", "dead_letter_oldest", "stop_intake"] = "hold"
+    """hold: the excess stays in Kafka, as offset ranges that are read again once there is room."""
 
 
 class AdminConfig(Section):

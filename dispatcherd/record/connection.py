@@ -139,9 +139,9 @@ class Database:
         try:
             await self._pool.release(connection, timeout=5)
         except Exception as error:
+            # The pool has terminated it already: it cannot be reset, and need not be.
             if not is_transient(error):
                 raise
-            connection.terminate()
 
 
 def _translated(error: Exception) -> Exception:

@@ -16,6 +16,7 @@ import orjson
 
 from dispatcherd.delivery import Claim
 from dispatcherd.offsets import Progress
+from dispatcherd.record import backlog
 from dispatcherd.record.connection import Connection
 from dispatcherd.record.gathering import Change, Gathering, Operation
 
@@ -92,6 +93,7 @@ async def write(
         claims = {progress.claim for progress in contents.progress}
         claims.update(op.delivery.event.claim for op in contents.operations.values())
         claims.update(row.claim for row in contents.quarantine)
+        claims.update(held.claim for held in (*contents.held.values(), *contents.reread.values()))
         ours = await _lock_ours(connection, claims)
         contents.fenced = claims - ours
         if ours:
@@ -101,6 +103,10 @@ async def write(
                 op for op in contents.operations.values() if op.delivery.event.claim in ours
             ]
             await _change_owed(connection, operations, now, type_ids)
+            await backlog.hold(connection, [h for h in contents.held.values() if h.claim in ours])
+            await backlog.resume(
+                connection, [r for r in contents.reread.values() if r.claim in ours]
+            )
     return refused
 
 
@@ -187,6 +193,7 @@ async def _change_owed(
     deletes = [op for op in operations if op.change is Change.DELETE]
     if deletes:
         await _delete(connection, deletes)
+    await backlog.count(connection, backlog.changes(operations))
 
 
 async def _insert_bodies(

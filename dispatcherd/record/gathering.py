@@ -61,6 +61,23 @@ class QuarantineRow(NamedTuple):
     headers: Headers
 
 
+@dataclass(slots=True)
+class HeldRange:
+    """Offsets of a partition whose events for one endpoint are owed without rows: [start, end)."""
+
+    claim: Claim
+    endpoint_id: int
+    start: int
+    end: int
+    resume_at: int = 0
+    """While it is read again: everything below has rows by now; at `end` the range is done."""
+
+    @property
+    def key(self) -> Key:
+        """Identifies the range; its start stands where a delivery's offset would."""
+        return Key(self.claim.topic_id, self.claim.partition, self.start, self.endpoint_id)
+
+
 AttemptRow = tuple[object, ...]
 """In the order of `flush.ATTEMPT_COLUMNS`."""
 
@@ -74,6 +91,10 @@ class Gathering:
     settled: list[tuple[Claim, int, int]] = field(default_factory=list)
     """(claim, offset, endpoint): settled for the first time by what is gathered here."""
     quarantine: list[QuarantineRow] = field(default_factory=list)
+    held: dict[Key, HeldRange] = field(default_factory=dict)
+    """Ranges begun or extended."""
+    reread: dict[Key, HeldRange] = field(default_factory=dict)
+    """Ranges of which more has become rows."""
     progress: list[Progress] = field(default_factory=list)
     rows: int = 0
     """Reserved places that this will give back."""
@@ -95,5 +116,10 @@ class Gathering:
 
     def __bool__(self) -> bool:
         return bool(
-            self.attempts or self.operations or self.settled or self.quarantine or self.progress
+            self.attempts
+            or self.operations
+            or self.settled
+            or self.quarantine
+            or self.progress
+            or self.reread
         )

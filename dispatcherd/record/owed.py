@@ -7,19 +7,21 @@ Leaves out: what is in memory (retry) and who asks (look).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
 
 from dispatcherd.delivery import Claim, Delivery, Event, Key, Reason, Request, Shape
+from dispatcherd.record import backlog
 from dispatcherd.record.connection import Connection, Database
 from dispatcherd.record.flush import drop_orphan_bodies
 from dispatcherd.record.gathering import Change
 
 
 @dataclass(slots=True, frozen=True)
-class Backlog:
+class DueSince:
     """An endpoint with owed rows in one partition, and when the first of them is due."""
 
     claim: Claim
@@ -62,7 +64,7 @@ FROM skip
 """
 
 
-async def survey(database: Database, claims: Sequence[Claim]) -> list[Backlog]:
+async def survey(database: Database, claims: Sequence[Claim]) -> list[DueSince]:
     """Which endpoints have owed rows in these partitions; one index probe per answer."""
     if not claims:
         return []
@@ -72,7 +74,7 @@ async def survey(database: Database, claims: Sequence[Claim]) -> list[Backlog]:
             _SURVEY, [c.topic_id for c in claims], [c.partition for c in claims]
         )
     return [
-        Backlog(by_key[(r["topic_id"], r["partition"])], r["endpoint_id"], r["due_in"])
+        DueSince(by_key[(r["topic_id"], r["partition"])], r["endpoint_id"], r["due_in"])
         for r in rows
     ]
 
@@ -165,6 +167,7 @@ async def grant(database: Database, claims: Sequence[Claim], rows: Sequence[Requ
         rows = [row for row in rows if (row.key.topic_id, row.key.partition) in ours]
         retries = [row for row in rows if row.request is Request.RETRY]
         discards = [row for row in rows if row.request is Request.DISCARD]
+        moved = await backlog.granted(connection, _arrays(rows))
         if retries:
             await connection.execute(
                 "UPDATE deliveries d SET state = $6, reason = $7, due = now(), "
@@ -183,6 +186,7 @@ async def grant(database: Database, claims: Sequence[Claim], rows: Sequence[Requ
             )
             arrays = _arrays(discards)
             await drop_orphan_bodies(connection, arrays[0], arrays[1], arrays[2])
+        await backlog.count(connection, moved)
 
 
 _SAME = (
@@ -199,6 +203,7 @@ async def bury_removed(database: Database, claims: Sequence[Claim], endpoint_id:
     """The endpoint was removed: what was owed to it becomes dead letters. Returns how many."""
     async with database.session() as connection, connection.transaction():
         ours = await _lock(connection, claims)
+        await backlog.bury(connection, ours, endpoint_id)
         tag = await connection.execute(
             "UPDATE deliveries d SET state = $4, reason = $5, version = version + 1, "
             "changed_at = now() FROM unnest($1::int[], $2::int[]) AS o (topic_id, partition) "
@@ -211,6 +216,42 @@ async def bury_removed(database: Database, claims: Sequence[Claim], endpoint_id:
             int(Reason.ENDPOINT_REMOVED),
         )
     return int(tag.split()[-1])
+
+
+async def bury_oldest(
+    database: Database,
+    claims: Sequence[Claim],
+    endpoint_id: int,
+    count: int,
+    keep: Sequence[Key],
+) -> int:
+    """The oldest rows owed to an endpoint, but for those in memory, become dead letters
+    (`backlog_full`). Returns how many."""
+    async with database.session() as connection, connection.transaction():
+        ours = sorted(await _lock(connection, claims))
+        rows = await connection.fetch(
+            "UPDATE deliveries d SET state = $4, reason = $5, version = version + 1, "
+            'changed_at = now() FROM (SELECT c.topic_id, c.partition, c."offset" FROM '
+            "deliveries c JOIN unnest($1::int[], $2::int[]) AS o (topic_id, partition) "
+            "USING (topic_id, partition) WHERE c.endpoint_id = $3 AND c.state = 1 "
+            'AND (c.topic_id, c.partition, c."offset") NOT IN (SELECT * FROM '
+            "unnest($6::int[], $7::int[], $8::bigint[])) ORDER BY c.since LIMIT $9) old "
+            "WHERE d.topic_id = old.topic_id AND d.partition = old.partition "
+            'AND d."offset" = old."offset" AND d.endpoint_id = $3 '
+            "RETURNING d.topic_id, d.partition",
+            [topic_id for topic_id, _ in ours],
+            [partition for _, partition in ours],
+            endpoint_id,
+            int(Change.DEAD),
+            int(Reason.BACKLOG_FULL),
+            [key.topic_id for key in keep],
+            [key.partition for key in keep],
+            [key.offset for key in keep],
+            count,
+        )
+        buried = Counter((row["topic_id"], row["partition"], endpoint_id) for row in rows)
+        await backlog.count(connection, {key: (-n, n) for key, n in buried.items()})
+    return len(rows)
 
 
 async def _lock(connection: Connection, claims: Sequence[Claim]) -> set[tuple[int, int]]:

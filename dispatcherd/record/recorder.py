@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from dispatcherd import log
@@ -31,7 +32,7 @@ from dispatcherd.offsets import QUARANTINED, Window
 from dispatcherd.record import flush
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Connection, Database, describe, is_transient
-from dispatcherd.record.gathering import Change, Gathering, Operation, QuarantineRow
+from dispatcherd.record.gathering import Change, Gathering, HeldRange, Operation, QuarantineRow
 
 logger = log.get(__name__)
 
@@ -80,6 +81,9 @@ class Recorder:
         self._idle.set()
         self._connection: Connection | None = None
         self._doubtful = False
+        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
+        self._holding: dict[tuple[Claim, int], HeldRange] = {}
+        """Ranges that are being extended, by claim and endpoint."""
 
     # --- reserving -------------------------------------------------------------------------
 
@@ -192,6 +196,28 @@ class Recorder:
         self._open.bytes += len(kept or b"")
         self._wake()
 
+    def hold(self, window: Window, offset: int, endpoint_id: int) -> None:
+        """Owe a record to an endpoint without a row: its offset joins the range that is read again
+        later. The record must be in the window already; that settles it for Kafka's sake."""
+        open_range = self._holding.get((window.claim, endpoint_id))
+        if open_range is None:
+            open_range = HeldRange(window.claim, endpoint_id, offset, offset + 1)
+            self._holding[(window.claim, endpoint_id)] = open_range
+        open_range.end = offset + 1
+        self._open.held[open_range.key] = replace(open_range)
+        self._open.settled.append((window.claim, offset, endpoint_id))
+        self._wake()
+
+    def end_holds(self, endpoint_ids: set[int]) -> None:
+        """These endpoints have room again: what comes for them is no longer held."""
+        for key in [key for key in self._holding if key[1] in endpoint_ids]:
+            del self._holding[key]
+
+    def reread(self, held: HeldRange) -> None:
+        """Everything below `held.resume_at` has been parked by now: in the same flush."""
+        self._open.reread[held.key] = replace(held)
+        self._wake()
+
     def touch(self) -> None:
         """A window moved without an outcome (records that nobody wants): flush it soon."""
         self._wake()
@@ -205,6 +231,8 @@ class Recorder:
     def forget(self, claim: Claim) -> None:
         """The claim is somebody else's: nothing gathered for it counts but its attempts."""
         self.windows.pop(claim, None)
+        for key in [key for key in self._holding if key[0] is claim]:
+            del self._holding[key]
 
     def _settle(self, delivery: Delivery) -> None:
         event = delivery.event
@@ -268,6 +296,19 @@ class Recorder:
             return True
         except TimeoutError:
             return False
+
+    async def durable(self) -> None:
+        """Wait until everything that has been handed in by now is durable."""
+        if not self._open:
+            if self._frozen is None:
+                return
+            number = self._number
+        else:
+            number = self._number + 1
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited.append((number, done))
+        self._wake()
+        await done
 
     def _freeze(self) -> Gathering:
         contents, self._open = self._open, Gathering()
@@ -337,6 +378,10 @@ class Recorder:
         self.rows -= contents.rows
         self.bytes -= contents.bytes
         self.on_committed(contents)
+        for number, done in self._awaited:
+            if number <= contents.number and not done.done():
+                done.set_result(None)
+        self._awaited = [waiting for waiting in self._awaited if not waiting[1].done()]
         self.on_room()
 
     async def _connected(self) -> Connection:

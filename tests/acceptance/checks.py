@@ -69,6 +69,19 @@ def assert_recorded_once(database: Database) -> None:
     assert not twice, twice
 
 
+def assert_backlog_counted(database: Database) -> None:
+    """The counts kept beside the rows are those of the rows."""
+    kept = database.fetch(
+        "SELECT topic_id, partition, endpoint_id, owed, dead FROM backlog "
+        "WHERE owed <> 0 OR dead <> 0"
+    )
+    counted = database.fetch(
+        "SELECT topic_id, partition, endpoint_id, count(*) FILTER (WHERE state = 1), "
+        "count(*) FILTER (WHERE state = 2) FROM deliveries GROUP BY 1, 2, 3"
+    )
+    assert {tuple(row) for row in kept} == {tuple(row) for row in counted}
+
+
 def missing_ids(receivers: Receivers, name: str, numbers: Iterable[int]) -> set[str]:
     """Ids that an endpoint should have accepted and has not."""
     return {f"e{n}" for n in numbers} - set(receivers.ledger(name).accepted)

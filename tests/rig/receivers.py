@@ -17,6 +17,7 @@ import sys
 from collections import Counter, defaultdict, deque
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from tests.rig.waiting import free_port, wait_for
@@ -45,7 +46,7 @@ class _Endpoint:
         body = await request.read()
         self.requests += 1
         webhook_id = request.headers.get("webhook-id", "")
-        members = [m["id"] for m in json.loads(body)] if body[:1] == b"[" else [webhook_id]
+        members = [m["id"] for m in orjson.loads(body)] if body[:1] == b"[" else [webhook_id]
         self.received.update(members)
         self.attempts[webhook_id] += 1
         if len(self.kept) < _KEPT_REQUESTS or self.requests % 50 == 0:

@@ -143,6 +143,27 @@ CREATE INDEX deliveries_endpoint ON deliveries (endpoint_id, state, due);
 CREATE INDEX deliveries_request ON deliveries (topic_id, partition) WHERE request IS NOT NULL;
 CREATE SEQUENCE request_numbers;
 
+CREATE TABLE backlog (
+    topic_id     int NOT NULL,
+    partition    int NOT NULL,
+    endpoint_id  int NOT NULL,
+    owed         bigint NOT NULL DEFAULT 0,
+    dead         bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (topic_id, partition, endpoint_id)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE backlog IS 'How many rows deliveries holds, by state: kept in the same transactions, by the partition''s owner.';
+
+CREATE TABLE held_ranges (
+    topic_id      int NOT NULL,
+    partition     int NOT NULL,
+    endpoint_id   int NOT NULL,
+    start_offset  bigint NOT NULL,
+    end_offset    bigint NOT NULL,
+    since         timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (topic_id, partition, endpoint_id, start_offset)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE held_ranges IS 'Owed without a row: what of these offsets routes to the endpoint is read again from Kafka once there is room.';
+
 CREATE TABLE quarantine (
     topic_id    int NOT NULL,
     partition   int NOT NULL,

@@ -1,0 +1,221 @@
+"""The intake loop: fetch where there is room, take in, wait where there is none.
+
+Invariant: a poll is never cancelled (aiokafka would leak its fetch context), a partition with
+records waiting is not fetched further, and a blocked partition blocks no other. Leaves out: what
+becomes of a record (intake) and which partitions are ours (claim).
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import TopicPartition
+
+from dispatcherd import log
+from dispatcherd.claim import Ownership, Tenure
+from dispatcherd.consume import Consumer, OutOfRange, Record, Unreadable
+from dispatcherd.errors import LogUnavailable, StoreUnavailable
+from dispatcherd.intake import Blocked, Intake
+from dispatcherd.metrics import Metrics
+from dispatcherd.parking import Parking
+from dispatcherd.record.catalogue import Catalogue
+from dispatcherd.timers import Timers
+
+logger = log.get(__name__)
+
+_BLOCKED_PAUSE_SECONDS = 0.005
+_IDLE_POLL_SECONDS = 0.1
+_RELIEVE_EVERY_SECONDS = 0.25
+_ALIVE_EVERY_SECONDS = 30
+_SUSPECT_POLL_SECONDS = 0.5
+_MOST_READ_SINGLY = 500
+_MOST_REFUSED_TYPES = 10_000
+
+
+class FetchLoop:
+    """Polls Kafka and feeds the intake."""
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        intake: Intake,
+        ownership: Ownership,
+        catalogue: Catalogue,
+        parking: Parking,
+        timers: Timers,
+        metrics: Metrics,
+        skip_unreadable: bool,
+    ) -> None:
+        self._skip_unreadable = skip_unreadable
+        self._consumer = consumer
+        self._intake = intake
+        self._ownership = ownership
+        self._catalogue = catalogue
+        self._parking = parking
+        self._timers = timers
+        self._metrics = metrics
+        self._polled_at = 0.0
+        self._relieved_at = 0.0
+        self.healthy = True
+        """False while Kafka does not answer."""
+        self.doubted: list[Tenure] = []
+        """Tenures whose record below the watermark is not the one that was settled."""
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until stopping."""
+        while not stopping.is_set():
+            await self._turn(self._timers.now())
+
+    async def _turn(self, now: float) -> None:
+        intake = self._intake
+        cause = intake.take(now) if intake.fetched else None
+        while self.doubted:
+            await self._ownership.recreated(self.doubted.pop())
+        if cause is Blocked.TYPES:
+            await self._learn_types()
+            return
+        if cause is not None:
+            self._metrics.paused(cause.value, _BLOCKED_PAUSE_SECONDS)
+        if now - self._relieved_at > _RELIEVE_EVERY_SECONDS:
+            self._relieved_at = now
+            self._relieve(cause, now)
+        free = [
+            tp
+            for tp, tenure in self._ownership.reading.items()
+            if tp not in intake.fetched and tenure.halted is None
+        ]
+        if cause not in (None, Blocked.WINDOW, Blocked.OWED) or not free:
+            await asyncio.sleep(_BLOCKED_PAUSE_SECONDS)
+            if now - self._polled_at > _ALIVE_EVERY_SECONDS:
+                self._polled_at = now
+                await self._poll([], 0)  # the client leaves the group when it is never asked
+            return
+        self._polled_at = now
+        wait = _IDLE_POLL_SECONDS if cause is None else _BLOCKED_PAUSE_SECONDS
+        for tenure, records in await self._poll(free, wait):
+            intake.add(tenure, records)
+
+    async def _poll(
+        self, free: list[TopicPartition], seconds: float
+    ) -> list[tuple[Tenure, list[Record]]]:
+        try:
+            found = await self._consumer.poll(free, seconds)
+            if not self.healthy:
+                self.healthy = True
+                logger.warning("kafka_available_again")
+        except OutOfRange as error:
+            for tp in error.partitions:
+                tenure = self._ownership.reading.get(tp)
+                if tenure is not None:
+                    self._intake.forget([tp])
+                    self._ownership.reclaim(tenure)
+            return []
+        except Unreadable:
+            await self._find_unreadable(free)
+            return []
+        except LogUnavailable as error:
+            if self.healthy:
+                self.healthy = False
+                logger.error("kafka_unavailable", error=str(error))
+            await asyncio.sleep(0.5)
+            return []
+        reading = self._ownership.reading
+        return [(reading[tp], records) for tp, records in found.items() if tp in reading]
+
+    # --- what the client cannot read ---------------------------------------------------------
+
+    async def _find_unreadable(self, free: list[TopicPartition]) -> None:
+        """The client failed on a batch, and threw away what it had read of other partitions in the
+        same call: every one is read again from where we are, each alone until the bad one shows."""
+        reading = self._ownership.reading
+        for tp in free:
+            if tp in reading:
+                self._consumer.begin(tp, reading[tp].window.position)
+        for tp in free:
+            tenure = reading.get(tp)
+            if tenure is None:
+                continue
+            try:
+                records, why = await self._read_singly(tp)
+                if reading.get(tp) is not tenure:
+                    continue
+                if records:
+                    self._intake.add(tenure, records)  # up to the bad one: it shows next time
+                elif why is not None:
+                    await self._pass_unreadable(tenure, why)
+            except (OutOfRange, LogUnavailable) as error:
+                logger.debug("search_for_unreadable_postponed", error=str(error))
+                return
+
+    async def _read_singly(self, tp: TopicPartition) -> tuple[list[Record], Unreadable | None]:
+        records: list[Record] = []
+        try:
+            while len(records) < _MOST_READ_SINGLY:
+                found = await self._consumer.poll([tp], _SUSPECT_POLL_SECONDS, max_records=1)
+                if not found.get(tp):
+                    break
+                records += found[tp]
+        except Unreadable as why:
+            return records, why
+        return records, None
+
+    async def _pass_unreadable(self, tenure: Tenure, why: Unreadable) -> None:
+        """By the configured policy: halt the partition, or go on behind what cannot be read."""
+        self._metrics.unreadable += 1
+        bad, tp = tenure.window.position, tenure.tp
+        if not self._skip_unreadable:
+            self._ownership.halt(
+                tenure,
+                f"the record at offset {bad} (or one packed with it) cannot be read: {why}; set "
+                "kafka.on_unreadable to skip to go on behind it",
+            )
+            return
+        beyond = await self._first_readable(tp, bad)
+        if self._ownership.reading.get(tp) is not tenure or tenure.window.position != bad:
+            return
+        if not self._intake.quarantine_unreadable(tenure, beyond, str(why), self._timers.now()):
+            return  # no place to record it in now: it will show again
+        self._consumer.begin(tp, beyond)
+
+    async def _first_readable(self, tp: TopicPartition, bad: int) -> int:
+        """The first offset behind `bad` from which the client can read: past the bad batch."""
+        end = (await self._consumer.bounds([tp], 10))[tp][1]
+        low, step = bad, 1
+        while low + step < end and not await self._readable(tp, low + step):
+            low, step = low + step, step * 2
+        high = min(low + step, end)
+        while high - low > 1:
+            middle = (low + high) // 2
+            if await self._readable(tp, middle):
+                high = middle
+            else:
+                low = middle
+        return high
+
+    async def _readable(self, tp: TopicPartition, offset: int) -> bool:
+        self._consumer.begin(tp, offset)
+        return (await self._read_one(tp)) is None
+
+    async def _read_one(self, tp: TopicPartition) -> Unreadable | None:
+        try:
+            await self._consumer.poll([tp], _SUSPECT_POLL_SECONDS, max_records=1)
+        except Unreadable as why:
+            return why
+        return None
+
+    async def _learn_types(self) -> None:
+        intake = self._intake
+        asked, intake.unknown_types = intake.unknown_types, set()
+        try:
+            await self._catalogue.learn(asked)
+        except StoreUnavailable:
+            await asyncio.sleep(0.5)
+            return
+        refused = asked - self._catalogue.ids.keys()
+        if refused and len(intake.refused_types) < _MOST_REFUSED_TYPES:
+            intake.refused_types |= refused
+
+    def _relieve(self, cause: Blocked | None, now: float) -> None:
+        tight = cause in (Blocked.WINDOW, Blocked.MEMORY)
+        for tenure in self._ownership.reading.values():
+            self._parking.relieve(tenure.window, tight, cause is Blocked.MEMORY, now)

@@ -1,0 +1,77 @@
+"""Parking: a delivery leaves memory for Postgres, so that it holds up neither lane nor watermark.
+
+Invariant: a place in the recorder is reserved before a delivery is parked; what is in the air is
+parked too, and its attempt still records its outcome. Leaves out: when there is no room (intake),
+and bringing it back (retry).
+"""
+
+from __future__ import annotations
+
+from dispatcherd.config.model import LimitsConfig
+from dispatcherd.delivery import Delivery, Reason, Stage
+from dispatcherd.endpoints import Endpoints
+from dispatcherd.lane import Lane
+from dispatcherd.metrics import Metrics
+from dispatcherd.offsets import Window
+from dispatcherd.record.recorder import Recorder
+
+_RELIEF_AT_ONCE = 500
+
+
+class Parking:
+    """Parks deliveries of full lanes, full windows, and records that have waited too long."""
+
+    def __init__(
+        self, endpoints: Endpoints, recorder: Recorder, limits: LimitsConfig, metrics: Metrics
+    ) -> None:
+        self._endpoints = endpoints
+        self._recorder = recorder
+        self._limits = limits
+        self._metrics = metrics
+
+    def park(self, lane: Lane, delivery: Delivery, reason: Reason, now: float) -> None:
+        """Into Postgres, due at once; the place was reserved."""
+        self._recorder.park(delivery, now, reason)
+        self._metrics.endpoint(lane.endpoint.name).parked(reason)
+        lane.owed[delivery.key] = delivery
+        if delivery.stage is not Stage.AIR:
+            delivery.stage = Stage.GONE
+            lane.next_due = min(lane.next_due, now)
+
+    def relieve(self, window: Window, tight: bool, short_of_memory: bool, now: float) -> None:
+        """Let a window's watermark move on: what is old is parked, sooner when room is short."""
+        limits = self._limits
+        self._half_settled(window, now)
+        if short_of_memory or (tight and window.deliveries > limits.window_deliveries // 2):
+            self._oldest(window, now - limits.hold_seconds, Reason.WINDOW_FULL, now)
+        else:
+            self._oldest(window, now - limits.park_after_seconds, Reason.TOO_SLOW, now)
+
+    def _oldest(self, window: Window, entered_before: float, reason: Reason, now: float) -> None:
+        stuck: list[Delivery] = []
+        for _, record in window.oldest(entered_before):
+            stuck.extend(d for d in record.open.values() if d is not None and not d.owed)
+            if len(stuck) >= _RELIEF_AT_ONCE:
+                break
+        for delivery in stuck:
+            lane = self._endpoints.lanes.get(delivery.endpoint_id)
+            if lane is None or delivery.stage not in (Stage.QUEUED, Stage.AIR):
+                continue
+            if not self._recorder.try_reserve(1, delivery.event.size):
+                break
+            if delivery.stage is Stage.QUEUED:
+                lane.remove(delivery)
+            self.park(lane, delivery, reason, now)
+
+    def _half_settled(self, window: Window, now: float) -> None:
+        """Park the rest of records whose list of settled endpoints has grown past its cap."""
+        for offset in window.over_cap(self._limits.partial_endpoints):
+            record = window.records[offset]
+            for delivery in list(record.open.values()):
+                if delivery is None or delivery.owed:
+                    continue
+                lane = self._endpoints.lanes.get(delivery.endpoint_id)
+                if lane is None or not self._recorder.try_reserve(1, delivery.event.size):
+                    continue
+                lane.remove(delivery)
+                self.park(lane, delivery, Reason.PARTIAL_CAP, now)

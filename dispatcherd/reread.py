@@ -1,0 +1,192 @@
+"""What is owed without rows comes back: held offset ranges are read again from Kafka and parked.
+
+Invariant: rows and the range's new start are in one flush, so that a crash between neither loses
+nor doubles; a range is read only while its endpoint has room, and never faster than there is. What
+Kafka has deleted meanwhile is counted and named, not skipped in silence. Leaves out: when events
+are held (intake), the caps (quota), and sending what was parked (retry).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import errors as kafka_errors
+
+from dispatcherd import log
+from dispatcherd.claim import Ownership
+from dispatcherd.config.model import Config
+from dispatcherd.consume import Record, connection_options
+from dispatcherd.decode import Decoder
+from dispatcherd.delivery import Delivery, Reason, Refused
+from dispatcherd.endpoints import Endpoints
+from dispatcherd.errors import StoreUnavailable
+from dispatcherd.metrics import Metrics
+from dispatcherd.parking import Parking
+from dispatcherd.quota import Quota
+from dispatcherd.record import backlog
+from dispatcherd.record.connection import Database
+from dispatcherd.record.gathering import HeldRange
+from dispatcherd.record.recorder import Recorder
+
+logger = log.get(__name__)
+
+_RECORDS_AT_ONCE = 500
+_POLL_SECONDS = 1.0
+
+
+class Rereader:
+    """Reads held ranges again, one at a time, with a client outside the group."""
+
+    def __init__(
+        self,
+        config: Config,
+        sasl_password: str | None,
+        database: Database,
+        ownership: Ownership,
+        endpoints: Endpoints,
+        quota: Quota,
+        recorder: Recorder,
+        parking: Parking,
+        metrics: Metrics,
+        now: Callable[[], float],
+    ) -> None:
+        self._config = config
+        self._password = sasl_password
+        self._database = database
+        self._ownership = ownership
+        self._endpoints = endpoints
+        self._quota = quota
+        self._recorder = recorder
+        self._parking = parking
+        self._metrics = metrics
+        self._now = now
+        self._decoder = Decoder(config.decode)
+        self._client: AIOKafkaConsumer | None = None
+
+    async def run(self) -> None:
+        """For ever: whatever is held for an endpoint that has room again."""
+        try:
+            while True:
+                await asyncio.sleep(self._config.postgres.poll_interval_seconds)
+                try:
+                    while await self._turn():
+                        pass
+                except (StoreUnavailable, kafka_errors.KafkaError, OSError) as error:
+                    logger.debug("reread_postponed", error=str(error))
+                    await self._close()
+        finally:
+            await self._close()
+
+    async def _turn(self) -> bool:
+        """Read a piece of every range that may be read; False when there is nothing to do."""
+        claims = [claim for t in self._ownership.reading.values() for claim in t.claims]
+        full = self._quota.full
+        wanted = [n for n, lane in self._endpoints.lanes.items()
+                  if n not in full and not lane.endpoint.held]  # fmt: skip
+        if not claims or not wanted:
+            return False
+        moved = False
+        for held in await backlog.held_ranges(self._database, claims, wanted):
+            moved |= await self._read(held)
+        if moved:
+            await self._recorder.durable()  # only then does the table show where to go on
+        else:
+            await self._close()
+        return moved
+
+    async def _read(self, held: HeldRange) -> bool:
+        room = min(_RECORDS_AT_ONCE, self._quota.room(held.endpoint_id))
+        tp = TopicPartition(held.claim.topic, held.claim.partition)
+        tenure = self._ownership.reading.get(tp)
+        if room <= 0 or tenure is None or held.claim not in tenure.claims:
+            return False
+        if tenure.window.claim is not held.claim:
+            self._lost(held, held.end, "the topic was created again")
+            return True
+        client = await self._opened()
+        client.assign([tp])
+        client.seek(tp, held.start)
+        try:
+            found = await client.getmany(tp, timeout_ms=int(_POLL_SECONDS * 1000), max_records=room)
+            position = int(await client.position(tp))
+        except kafka_errors.OffsetOutOfRangeError:
+            first = int((await client.beginning_offsets([tp]))[tp])
+            self._lost(held, min(max(first, held.start), held.end), "Kafka has deleted them")
+            return True
+        if self._ownership.reading.get(tp) is not tenure:
+            return False
+        return self._park(held, found.get(tp, []), position)
+
+    def _park(self, held: HeldRange, records: list[Record], position: int) -> bool:
+        """Rows for what routes to the endpoint, and the range's new start, without a wait between:
+        they are in one flush."""
+        lane = self._endpoints.lanes.get(held.endpoint_id)
+        if lane is None:
+            return False
+        held.resume_at = min(position, held.end)
+        now = self._now()
+        for record in records:
+            if record.offset >= held.end:
+                break
+            delivery = self._delivery(held, record, now)
+            if delivery is None:
+                continue
+            if not self._recorder.try_reserve(1, delivery.event.size):
+                held.resume_at = record.offset
+                break
+            self._parking.park(lane, delivery, Reason.BACKLOG_FULL, now)
+        if held.resume_at == held.start:
+            return False
+        self._recorder.reread(held)
+        return True
+
+    def _delivery(self, held: HeldRange, record: Record, now: float) -> Delivery | None:
+        decoded = self._decoder.decode(
+            held.claim, record.offset, record.value, record.headers, record.timestamp
+        )
+        if isinstance(decoded, Refused):
+            return None  # went to quarantine when it was first read
+        event, document = decoded
+        event.appended_at = record.timestamp / 1000
+        for endpoint in self._endpoints.router.route(event, document):
+            if endpoint.id == held.endpoint_id:
+                return Delivery(event, endpoint.id, now)
+        return None
+
+    def _lost(self, held: HeldRange, resume_at: int, why: str) -> None:
+        held.resume_at = resume_at
+        self._metrics.held_offsets_lost += resume_at - held.start
+        lane = self._endpoints.lanes.get(held.endpoint_id)
+        logger.error(
+            "held_range_lost",
+            endpoint=lane.endpoint.name if lane is not None else held.endpoint_id,
+            topic=held.claim.topic,
+            partition=held.claim.partition,
+            offsets=f"{held.start} to {resume_at - 1}",
+            reason=why,
+        )
+        self._recorder.reread(held)
+
+    async def _opened(self) -> AIOKafkaConsumer:
+        if self._client is None:
+            client = AIOKafkaConsumer(
+                **connection_options(self._config.kafka, self._password),
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                isolation_level=self._config.kafka.isolation_level,
+                max_partition_fetch_bytes=self._config.kafka.fetch_max_bytes_per_partition,
+            )
+            await client.start()
+            self._client = client
+        return self._client
+
+    async def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(2):
+                    await client.stop()

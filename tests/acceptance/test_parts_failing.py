@@ -1,0 +1,220 @@
+"""Postgres and Kafka restarted, frozen, gone: nothing lost, work resumes by itself."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from tests.acceptance.checks import assert_recorded_once, wait_all_accepted, wait_settled
+from tests.rig.daemon import Daemon, config_for
+from tests.rig.kafka import KafkaBroker
+from tests.rig.postgres import PostgresServer
+from tests.rig.producer import events, publish
+from tests.rig.proxy import Proxy
+from tests.rig.receivers import Receivers
+from tests.rig.waiting import wait_for
+
+
+def _endpoints(receivers: Receivers) -> list[dict[str, object]]:
+    return [
+        {"id": "single", "url": receivers.url("single")},
+        {"id": "batched", "url": receivers.url("batched"), "batch": {"max_events": 10}},
+        {"id": "flaky", "url": receivers.url("flaky"), "retry": {
+            "schedule_seconds": [0, 0.5], "max_attempts": 20, "jitter": 0}},
+    ]  # fmt: skip
+
+
+class _Flow(threading.Thread):
+    """Publishes a few hundred events a second until told to stop."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self._broker, self._topic = bootstrap, topic
+        self._enough = threading.Event()
+        self.count = 0
+
+    def run(self) -> None:
+        while not self._enough.wait(0.2):
+            self.count += publish(
+                self._broker, self._topic, events(range(self.count, self.count + 100))
+            )
+
+    def stop(self) -> int:
+        self._enough.set()
+        self.join(30)
+        return self.count
+
+
+def _all_arrive(
+    kafka: KafkaBroker, server: PostgresServer, receivers: Receivers, topic: str, count: int
+) -> None:
+    for name in ("single", "batched", "flaky"):
+        wait_all_accepted(receivers, name, range(count))
+    database = _database(server)
+    wait_settled(kafka, database, topic)
+    database.wait_until("SELECT count(*) FROM deliveries", 0)
+    assert_recorded_once(database)
+    recorded = database.value("SELECT count(DISTINCT exchange_id) FROM attempts WHERE sent")
+    assert recorded == sum(counts[0] for counts in receivers.summary().values())
+
+
+def _database(server: PostgresServer):  # type: ignore[no-untyped-def]
+    from tests.rig.postgres import Database
+
+    return Database(server.dsn("t1"))
+
+
+def test_postgres_restarted_at_once_and_frozen_costs_nothing(
+    kafka: KafkaBroker,
+    own_postgres: PostgresServer,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    kafka.create_topic(topic, 8)
+    receivers.manner("flaky", "fail_first", times=1)
+    database = own_postgres.create_database()
+    config = config_for(
+        kafka.bootstrap,
+        database.dsn,
+        topic,
+        _endpoints(receivers),
+        limits={"unrecorded_rows": 500},
+    )
+    one = daemon(config).migrate().start()
+    flow = _Flow(kafka.bootstrap, topic)
+    flow.start()
+    wait_for(lambda: receivers.accepted("single") > 300, 30, "load")
+    for _ in range(3):
+        own_postgres.restart_immediately()
+        seen = receivers.accepted("single")
+        wait_for(lambda before=seen: receivers.accepted("single") > before, 60, "work resumed")  # type: ignore[misc]
+    own_postgres.freeze()
+    rows = []
+    frozen_until = time.monotonic() + 10
+    while time.monotonic() < frozen_until:  # ten seconds of it are the claim
+        rows.append(one.metric("dispatcherd_unrecorded_rows"))
+        time.sleep(0.5)
+    sent_while_frozen = receivers.accepted("single")
+    own_postgres.thaw()
+    assert max(rows) <= 500, "the unrecorded buffer grew past its bound"
+    count = flow.stop()
+    _all_arrive(kafka, own_postgres, receivers, topic, count)
+    assert count > sent_while_frozen, "sending did not stop while nothing could be recorded"
+    assert one.rss_bytes() < 250 * 1024 * 1024
+    one.stop()
+
+
+def test_a_lost_answer_to_commit_records_nothing_twice(
+    kafka: KafkaBroker,
+    own_postgres: PostgresServer,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    kafka.create_topic(topic, 8)
+    database = own_postgres.create_database()
+    proxy = Proxy(own_postgres.port)
+    dsn = database.dsn.replace(f":{own_postgres.port}/", f":{proxy.port}/")
+    config = config_for(kafka.bootstrap, dsn, topic, _endpoints(receivers))
+    one = daemon(config).migrate().start()
+    flow = _Flow(kafka.bootstrap, topic)
+    flow.start()
+    for number in range(1, 6):
+        proxy.cut_answer_to(b"COMMIT;")
+        wait_for(lambda n=number: proxy.cuts >= n, 30, f"answer {number} to be cut")  # type: ignore[misc]
+        seen = receivers.accepted("single")
+        wait_for(lambda before=seen: receivers.accepted("single") > before, 30, "work resumed")  # type: ignore[misc]
+    _all_arrive(kafka, own_postgres, receivers, topic, flow.stop())
+    assert one.metric("dispatcherd_flush_failures_total") >= 1
+    one.stop()
+    proxy.stop()
+
+
+def test_postgres_unreachable_without_a_reset_recovers_within_its_timeouts(
+    kafka: KafkaBroker,
+    own_postgres: PostgresServer,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    kafka.create_topic(topic, 8)
+    database = own_postgres.create_database()
+    proxy = Proxy(own_postgres.port)
+    dsn = database.dsn.replace(f":{own_postgres.port}/", f":{proxy.port}/")
+    timeouts = {"statement_timeout_seconds": 2.0, "connect_timeout_seconds": 2.0}
+    config = config_for(kafka.bootstrap, dsn, topic, _endpoints(receivers), postgres=timeouts)
+    one = daemon(config).migrate().start()
+    flow = _Flow(kafka.bootstrap, topic)
+    flow.start()
+    wait_for(lambda: receivers.accepted("single") > 200, 30, "load")
+    proxy.go_dark()
+    wait_for(lambda: "postgres_unavailable" in one.log(), 30, "the outage to be named")
+    proxy.cut()
+    proxy.heal()
+    _all_arrive(kafka, own_postgres, receivers, topic, flow.stop())
+    assert "postgres_available_again" in one.log()
+    one.stop()
+    proxy.stop()
+
+
+def test_kafka_restarted_resumes(
+    own_kafka: KafkaBroker,
+    postgres_server: PostgresServer,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    own_kafka.create_topic(topic, 8)
+    database = postgres_server.create_database()
+    one = daemon(config_for(own_kafka.bootstrap, database.dsn, topic, _endpoints(receivers)))
+    one.migrate().start()
+    publish(own_kafka.bootstrap, topic, events(range(2_000)))
+    wait_for(lambda: receivers.accepted("single") > 100, 30, "load")
+    own_kafka.restart()
+    publish(own_kafka.bootstrap, topic, events(range(2_000, 3_000)))
+    for name in ("single", "batched", "flaky"):
+        wait_all_accepted(receivers, name, range(3_000))
+    wait_settled(own_kafka, database, topic)
+    one.stop()
+
+
+def test_kafka_gone_while_sigterm_arrives_still_exits_in_time(
+    own_kafka: KafkaBroker,
+    postgres_server: PostgresServer,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    own_kafka.create_topic(topic, 8)
+    database = postgres_server.create_database()
+    one = daemon(config_for(own_kafka.bootstrap, database.dsn, topic, _endpoints(receivers)))
+    one.migrate().start()
+    publish(own_kafka.bootstrap, topic, events(range(1_000)))
+    wait_all_accepted(receivers, "single", range(1_000))
+    own_kafka.kill()
+    one.sigterm()
+    assert one.wait_exit(11) == 0, one.log()[-2000:]
+
+
+def test_empty_group_offsets_start_from_progress_and_not_from_the_policy(
+    own_kafka: KafkaBroker,
+    postgres_server: PostgresServer,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    own_kafka.create_topic(topic, 8)
+    database = postgres_server.create_database()
+    one = daemon(config_for(own_kafka.bootstrap, database.dsn, topic, _endpoints(receivers)))
+    one.migrate().start()
+    publish(own_kafka.bootstrap, topic, events(range(500)))
+    wait_all_accepted(receivers, "single", range(500))
+    wait_settled(own_kafka, database, topic)
+    one.stop()
+    own_kafka.delete_group(f"group-{topic}")
+    publish(own_kafka.bootstrap, topic, events(range(500, 600)))
+    one.start()
+    wait_all_accepted(receivers, "single", range(600))
+    assert receivers.ledger("single").received.total() == 600
