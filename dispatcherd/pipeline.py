@@ -24,7 +24,7 @@ from dispatcherd.consume import Consumer, MembershipLost, OutOfRange, Record
 from dispatcherd.delivery import Delivery, Reason
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import LogUnavailable, StoreUnavailable
-from dispatcherd.exchange import ClientSessionExchange
+from dispatcherd.exchange import FastExchange
 from dispatcherd.intake import Blocked, Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.pool import HostSlots
@@ -94,7 +94,7 @@ class Pipeline:
         self.ownership = Ownership(
             self.database, self.consumer, self.recorder, config.kafka, self.incarnation, metrics
         )
-        self.exchange = ClientSessionExchange(config.network, timers.wheel, timers.now)
+        self.exchange = FastExchange(config.network, timers.wheel, timers.now)
         slots = HostSlots(config.network.max_connections_per_host, config.network.max_connections)
         self.sender = Sender(
             self.endpoints, self.exchange, slots, self.recorder, timers, metrics, self.incarnation

@@ -77,8 +77,12 @@ class GuardedConnector(aiohttp.TCPConnector):
         (aiohttp #13656: its bytes would be taken for the answer to the next request)."""
         while True:
             connection = await super().connect(req, traces, timeout)
-            # One turn of the loop: what has arrived by now is read before it is looked at.
-            await asyncio.sleep(0)
+            try:
+                # One turn of the loop: what has arrived by now is read before it is looked at.
+                await asyncio.sleep(0)
+            except BaseException:
+                connection.close()
+                raise
             protocol = connection.protocol
             if protocol is not None and protocol.is_connected() and not protocol.should_close:
                 return connection

@@ -26,7 +26,7 @@ from dispatcherd.delivery import (
     Stage,
 )
 from dispatcherd.endpoints import Endpoints
-from dispatcherd.exchange import Exchange
+from dispatcherd.exchange import Exchange, exchanged, header_lines
 from dispatcherd.lane import Lane
 from dispatcherd.metrics import Metrics
 from dispatcherd.outcome import decide
@@ -195,8 +195,12 @@ class Sender:
         started = self._timers.now()
         response = Response(0, Reason.INTERRUPTED, "dispatcherd is shutting down", sent=True)
         try:
-            response = await self._exchange.exchange(
-                endpoint.url, headers, body, endpoint.timeout_seconds
+            response = await exchanged(
+                self._exchange,
+                self._exchange.target(endpoint.url, ()),
+                header_lines(headers),
+                body,
+                started + endpoint.timeout_seconds,
             )
         finally:
             # Also when this worker is cancelled: an exchange that began is recorded.
