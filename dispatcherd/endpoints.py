@@ -6,11 +6,12 @@ endpoint's text changes. Leaves out: reading and writing the table (record.regis
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dispatcherd import __version__, log
 from dispatcherd.config.model import Config, EndpointConfig
 from dispatcherd.delivery import BatchPolicy, Endpoint, RetryPolicy
+from dispatcherd.exchange import Target
 from dispatcherd.filter import compile_filter
 from dispatcherd.lane import Lane
 from dispatcherd.record.registry import Registration
@@ -23,12 +24,13 @@ logger = log.get(__name__)
 class Outlet:
     """What sending to one endpoint takes beside its lane."""
 
-    __slots__ = ("headers", "host", "signer")
+    __slots__ = ("host", "signer", "target")
 
-    def __init__(self, signer: Signer, headers: list[tuple[str, str]], host: str) -> None:
+    def __init__(self, signer: Signer, target: Target) -> None:
         self.signer = signer
-        self.headers = headers
-        self.host = host
+        self.target = target
+        self.host = target.origin
+        """Endpoints of one host share its connections."""
 
 
 def _endpoint(registration: Registration) -> Endpoint:
@@ -56,23 +58,14 @@ def _endpoint(registration: Registration) -> Endpoint:
     )
 
 
-def _outlet(config: EndpointConfig, keys: Sequence[bytes], user_agent: str) -> Outlet:
-    scheme, _, rest = config.url.partition("://")
-    host = f"{scheme}://{rest.split('/', 1)[0].split('?', 1)[0].lower()}"
-    headers = [
-        ("content-type", "application/json"),
-        ("user-agent", user_agent),
-        *config.headers.items(),
-    ]
-    signer = Signer(keys, standard=config.sign.standard, hex_header=config.sign.hex_header)
-    return Outlet(signer, headers, host)
-
-
 class Endpoints:
     """Registrations compiled; looked up by surrogate key."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self, config: Config, target: Callable[[str, Iterable[tuple[str, str]]], Target]
+    ) -> None:
         self._limits = config.limits
+        self._target = target
         self._user_agent = config.network.user_agent.replace("{version}", __version__)
         self.lanes: dict[int, Lane] = {}
         self.outlets: dict[int, Outlet] = {}
@@ -93,8 +86,8 @@ class Endpoints:
                 self.lanes[endpoint.id] = Lane(endpoint, limits.lane_deliveries, limits.lane_bytes)
             else:
                 lane.endpoint = endpoint
-            self.outlets[endpoint.id] = _outlet(
-                registration.config, keys.get(endpoint.name, ()), self._user_agent
+            self.outlets[endpoint.id] = self._outlet(
+                registration.config, keys.get(endpoint.name, ())
             )
         gone = [lane for number, lane in self.lanes.items() if number not in seen]
         for lane in gone:
@@ -102,6 +95,15 @@ class Endpoints:
             del self.lanes[lane.endpoint.id], self.outlets[lane.endpoint.id]
         self.router = Router([lane.endpoint for lane in self.lanes.values()])
         return gone
+
+    def _outlet(self, config: EndpointConfig, keys: Sequence[bytes]) -> Outlet:
+        headers = [
+            ("content-type", "application/json"),
+            ("user-agent", self._user_agent),
+            *config.headers.items(),
+        ]
+        signer = Signer(keys, standard=config.sign.standard, hex_header=config.sign.hex_header)
+        return Outlet(signer, self._target(config.url, headers))
 
     def _note(self, registration: Registration, endpoint: Endpoint) -> None:
         known = self.lanes.get(endpoint.id)

@@ -26,7 +26,6 @@ class Lane:
         """Deliveries in memory that have a row in `deliveries`: paging must skip them."""
         self.waiting = 0
         """Of `owed`, those on the wheel."""
-        self.workers = 0
         self.in_air = 0
         """Exchanges under way."""
         self.next_due = float("inf")

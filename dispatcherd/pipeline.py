@@ -22,7 +22,7 @@ from dispatcherd.consume import Consumer, MembershipLost
 from dispatcherd.delivery import Delivery, Reason
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import LogUnavailable, StoreUnavailable
-from dispatcherd.exchange import ClientSessionExchange
+from dispatcherd.exchange import FastExchange
 from dispatcherd.fetch import FetchLoop
 from dispatcherd.intake import Intake
 from dispatcherd.metrics import Metrics
@@ -57,7 +57,6 @@ class Pipeline:
         self.timers.gap_seconds = config.kafka.session_timeout_seconds / 2
         self.database = Database(config.postgres, secrets.postgres_password)
         self.consumer = Consumer(config.kafka, secrets.sasl_password)
-        self.endpoints = Endpoints(config)
         self.catalogue = Catalogue(self.database, config.decode.max_types)
         self.quota = Quota(config.limits.owed_per_endpoint, config.limits.owed_total)
         self.incarnation = 0
@@ -91,7 +90,8 @@ class Pipeline:
         self.ownership = Ownership(
             self.database, self.consumer, self.recorder, config.kafka, self.incarnation, metrics
         )
-        self.exchange = ClientSessionExchange(config.network, timers.wheel, timers.now)
+        self.exchange = FastExchange(config.network, timers.wheel, timers.now)
+        self.endpoints = Endpoints(config, self.exchange.target)
         slots = HostSlots(config.network.max_connections_per_host, config.network.max_connections)
         self.sender = Sender(
             self.endpoints, self.exchange, slots, self.recorder, timers, metrics, self.incarnation
@@ -384,6 +384,8 @@ class Pipeline:
         if gone:
             logger.warning("endpoints_removed", endpoints=[lane.endpoint.name for lane in gone])
             self.retries.removed(gone)
+            for lane in gone:
+                self.sender.forget(lane)
         for lane in self.endpoints.lanes.values():
             self.sender.poke(lane)
 

@@ -77,8 +77,12 @@ class GuardedConnector(aiohttp.TCPConnector):
         (aiohttp #13656: its bytes would be taken for the answer to the next request)."""
         while True:
             connection = await super().connect(req, traces, timeout)
-            # One turn of the loop: what has arrived by now is read before it is looked at.
-            await asyncio.sleep(0)
+            try:
+                # One turn of the loop: what has arrived by now is read before it is looked at.
+                await asyncio.sleep(0)
+            except BaseException:
+                connection.close()
+                raise
             protocol = connection.protocol
             if protocol is not None and protocol.is_connected() and not protocol.should_close:
                 return connection
@@ -144,6 +148,10 @@ class HostSlots:
         self._taken[host] = self._taken.get(host, 0) + 1
         self._all += 1
         return True
+
+    def contended(self, host: str) -> bool:
+        """Whether somebody waits for a slot of this host, or for any: give yours back then."""
+        return host in self._waiting or bool(self._waiting_for_any)
 
     def give(self, host: str) -> None:
         """Give a slot back; who waits longest for it is called, before this returns."""

@@ -1,5 +1,8 @@
 """From lanes to receivers and back: who may send now, one exchange, what it came to.
 
+An exchange that ends lets the same lane send its next one from within, on the same connection: no
+task, no future and no timer per delivery.
+
 Invariant: a place for each outcome is reserved before the exchange starts; an exchange that ended
 is recorded whatever became of its partition; a receiver's fault is a value and stops nothing.
 Leaves out: connections (exchange), what an answer means (outcome), timers of retries (retry).
@@ -38,8 +41,29 @@ _EXCHANGES_PER_START = 1 << 36
 """Exchange ids: the process start in the high bits, a counter in the low ones."""
 
 
+class _Exchange:
+    """One exchange under way: the flight that the exchange module tells of its end."""
+
+    __slots__ = ("at", "batch", "host", "id", "lane", "sender", "started")
+
+    def __init__(self, sender: Sender, lane: Lane, host: str) -> None:
+        self.sender = sender
+        self.lane = lane
+        self.host = host
+        self.batch: list[Delivery] = []
+        self.id = 0
+        self.at = 0.0
+        """Unix seconds at which it began."""
+        self.started = 0.0
+        """The same moment, monotonic."""
+
+    def ended(self, response: Response) -> None:
+        """See `exchange.Flight`."""
+        self.sender.ended(self, response)
+
+
 class Sender:
-    """Workers on lanes: each takes batches as long as there are any, then ends."""
+    """Keeps every lane at as many exchanges as it has work, leave and concurrency for."""
 
     def __init__(
         self,
@@ -61,12 +85,14 @@ class Sender:
         self._wall = wall
         self._next_exchange = incarnation * _EXCHANGES_PER_START
         self._blocked: dict[Lane, None] = {}
-        self._wakers: dict[int, Callable[[], None]] = {}
-        self._workers: set[asyncio.Task[None]] = set()
-        self._failed: asyncio.Future[None] | None = None
+        self._wakers: dict[Lane, Callable[[], None]] = {}
+        self._in_air = 0
+        self._landed = asyncio.Event()
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.open = False
         """False: nothing new is sent (not started, verifying epochs, or shutting down)."""
         self.on_retry: Callable[[Delivery, float], None] = lambda delivery, due: None
+        exchange.on_fault = self._fault
 
     # --- who may send now ------------------------------------------------------------------
 
@@ -77,8 +103,8 @@ class Sender:
             self.poke(lane)
 
     def poke(self, lane: Lane) -> None:
-        """Something changed for this lane: give it as many workers as it has work and leave for."""
-        while self.open and lane.workers < lane.endpoint.concurrency:
+        """Something changed for this lane: begin as many exchanges as it has work and leave for."""
+        while self.open and lane.in_air < lane.endpoint.concurrency:
             if lane.removed or lane.endpoint.held:
                 return
             now = self._timers.now()
@@ -93,21 +119,22 @@ class Sender:
             host = self._endpoints.outlets[lane.endpoint.id].host
             if not self._slots.take(host, self._waker(lane)):
                 return
-            batch = self._next_batch(lane, now)
-            if not batch:
+            exchange = _Exchange(self, lane, host)
+            if not self._begin(exchange, now):
                 self._slots.give(host)
                 return
-            lane.workers += 1
-            worker = asyncio.create_task(self._work(lane, host, batch))
-            self._workers.add(worker)
-            worker.add_done_callback(self._ended)
 
     def _waker(self, lane: Lane) -> Callable[[], None]:
         """One callable per lane, so that a lane waits for a host at most once."""
-        waker = self._wakers.get(lane.endpoint.id)
+        waker = self._wakers.get(lane)
         if waker is None:
-            waker = self._wakers[lane.endpoint.id] = partial(self.poke, lane)
+            waker = self._wakers[lane] = partial(self.poke, lane)
         return waker
+
+    def forget(self, lane: Lane) -> None:
+        """The lane's endpoint is gone."""
+        self._wakers.pop(lane, None)
+        self._blocked.pop(lane, None)
 
     def unblock(self) -> None:
         """The recorder has room again."""
@@ -123,101 +150,79 @@ class Sender:
         lane.linger = None
         self.poke(lane)
 
-    def _next_batch(self, lane: Lane, now: float) -> list[Delivery]:
+    # --- one exchange ----------------------------------------------------------------------
+
+    def _begin(self, exchange: _Exchange, now: float) -> bool:
+        """Send the lane's next batch; False when there is none, or no place to record it."""
+        lane = exchange.lane
         batch = lane.take(now)
-        if batch and not self._recorder.try_reserve(len(batch), sum(d.event.size for d in batch)):
+        if not batch:
+            return False
+        endpoint = lane.endpoint
+        first = batch[0]
+        single = endpoint.batch.max_events == 1
+        size = first.event.size if single else sum([d.event.size for d in batch])
+        if not self._recorder.try_reserve(len(batch), size):
             lane.put_back(batch)
             self._blocked[lane] = None
-            return []
-        return batch
-
-    # --- one worker ------------------------------------------------------------------------
-
-    async def _work(self, lane: Lane, host: str, batch: list[Delivery]) -> None:
-        try:
-            while batch:
-                await self._attempt(lane, batch)
-                batch = []
-                if not self.open or lane.workers > lane.endpoint.concurrency:
-                    break
-                # Another lane of this host may be waiting: it is asked first.
-                self._slots.give(host)
-                host = ""
-                if lane.removed or self._timers.check_gap(self._timers.now()):
-                    break
-                outlet = self._endpoints.outlets[lane.endpoint.id]
-                if not self._slots.take(outlet.host, self._waker(lane)):
-                    break
-                host = outlet.host
-                batch = self._next_batch(lane, self._timers.now())
-        finally:
-            lane.workers -= 1
-            if host:
-                self._slots.give(host)
-        if not lane.removed:
-            self.poke(lane)
-
-    def _ended(self, worker: asyncio.Task[None]) -> None:
-        self._workers.discard(worker)
-        if worker.cancelled() or worker.exception() is None:
-            return
-        if self._failed is not None and not self._failed.done():
-            error = worker.exception()
-            assert error is not None
-            self._failed.set_exception(error)
-
-    async def run(self) -> None:
-        """Ends only when a worker failed in a way that nobody foresaw: with that error."""
-        self._failed = asyncio.get_running_loop().create_future()
-        await self._failed
-
-    async def _attempt(self, lane: Lane, batch: list[Delivery]) -> None:
-        endpoint = lane.endpoint
-        outlet = self._endpoints.outlets[endpoint.id]
-        self._next_exchange += 1
-        exchange_id = self._next_exchange
-        first = batch[0].event
-        if endpoint.batch.max_events == 1:
-            webhook_id, body, version = first.id, first.body, first.version
+            return False
+        event = first.event
+        if single:
+            webhook_id, body, version = event.id, event.body, event.version
+            attempts = first.attempts
         else:
             events = [d.event for d in batch]
             webhook_id, body = batch_id(events), encode(events)
-            version = max(event.version for event in events)
-        at = self._wall()
-        number = max(d.attempts for d in batch) + 1
-        headers = [
-            *outlet.headers,
-            *outlet.signer.headers(webhook_id, int(at), body),
-            ("x-webhook-version", version),
-            ("webhook-attempt", str(number)),
-        ]
+            version = max([e.version for e in events])
+            attempts = max([d.attempts for d in batch])
+        self._next_exchange += 1
+        exchange.id = self._next_exchange
+        exchange.batch = batch
+        exchange.at = at = self._wall()
+        exchange.started = now
+        outlet = self._endpoints.outlets[endpoint.id]
+        lines = b"%bx-webhook-version: %b\r\nwebhook-attempt: %d\r\n" % (
+            outlet.signer.lines(webhook_id, int(at), body),
+            version.encode("ascii"),
+            attempts + 1,
+        )
         lane.in_air += 1
-        started = self._timers.now()
-        response = Response(0, Reason.INTERRUPTED, "dispatcherd is shutting down", sent=True)
-        try:
-            response = await self._exchange.exchange(
-                endpoint.url, headers, body, endpoint.timeout_seconds
-            )
-        finally:
-            # Also when this worker is cancelled: an exchange that began is recorded.
-            lane.in_air -= 1
-            took = self._timers.now() - started
-            self._complete(lane, batch, response, exchange_id, at, took)
+        self._in_air += 1
+        self._exchange.post(outlet.target, lines, body, now + endpoint.timeout_seconds, exchange)
+        return True
 
-    def _complete(
-        self,
-        lane: Lane,
-        batch: list[Delivery],
-        response: Response,
-        exchange_id: int,
-        at: float,
-        took: float,
-    ) -> None:
+    def ended(self, exchange: _Exchange, response: Response) -> None:
+        """An exchange is over: record it, and begin the lane's next one on the slot that it had,
+        unless another lane of the host waits for it."""
+        lane = exchange.lane
+        now = self._timers.now()
+        lane.in_air -= 1
+        self._in_air -= 1
+        self._complete(exchange, response, now)
+        host = exchange.host
+        if (
+            self.open
+            and not lane.removed
+            and not lane.endpoint.held
+            and lane.in_air < lane.endpoint.concurrency
+            and not self._slots.contended(host)
+            and self._endpoints.outlets[lane.endpoint.id].host == host
+            and not self._timers.check_gap(now)
+            and self._begin(exchange, now)
+        ):
+            return
+        self._slots.give(host)
+        if self._in_air == 0:
+            self._landed.set()
+        self.poke(lane)
+
+    def _complete(self, exchange: _Exchange, response: Response, now: float) -> None:
+        lane = exchange.lane
         policy = lane.endpoint.retry
+        at, took = exchange.at, now - exchange.started
         draw = random.random()  # one for the batch: what failed together is due together
         metrics = self._metrics.endpoint(lane.endpoint.name)
-        now = self._timers.now()
-        for delivery in batch:
+        for delivery in exchange.batch:
             delivery.attempts += 1
             number = delivery.attempts - delivery.cycle_start
             outcome = decide(response, number, policy, at + took, draw)
@@ -229,7 +234,7 @@ class Sender:
             self._recorder.attempt(
                 Attempt(
                     delivery,
-                    exchange_id,
+                    exchange.id,
                     delivery.attempts,
                     at,
                     took,
@@ -268,16 +273,26 @@ class Sender:
         lane.owed[delivery.key] = delivery
         self.on_retry(delivery, due)
 
-    # --- stopping --------------------------------------------------------------------------
+    # --- ending ----------------------------------------------------------------------------
+
+    def _fault(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    async def run(self) -> None:
+        """Ends only when the work after an exchange failed in a way that nobody foresaw: with that
+        error."""
+        await self._failed
 
     async def drain(self, timeout_seconds: float) -> int:
-        """Start nothing new; let attempts finish, then interrupt the rest. Returns how many."""
+        """Start nothing new; let exchanges finish, then interrupt the rest. Returns how many."""
         self.open = False
-        if self._workers:
-            await asyncio.wait(set(self._workers), timeout=timeout_seconds)
-        interrupted = list(self._workers)
-        for worker in interrupted:
-            worker.cancel()
-        if interrupted:
-            await asyncio.wait(interrupted, timeout=2)
-        return len(interrupted)
+        if not self._in_air:
+            return 0
+        self._landed.clear()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._landed.wait()
+            return 0
+        except TimeoutError:
+            return self._exchange.interrupt()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from binascii import b2a_base64
 from collections.abc import Sequence
 
 
@@ -44,3 +45,19 @@ class Signer:
             mac.update(body)
             headers.append((self._hex_header, mac.hexdigest()))
         return headers
+
+    def lines(self, webhook_id: str, timestamp: int, body: bytes) -> bytes:
+        """`headers` as the bytes that go out, each line with its end; the id holds only the
+        characters that `Event.id` allows."""
+        if len(self._prepared) != 1 or not self._standard or self._hex_header is not None:
+            pairs = self.headers(webhook_id, timestamp, body)
+            return "".join([f"{name}: {value}\r\n" for name, value in pairs]).encode("ascii")
+        identity = webhook_id.encode("ascii")
+        mac = self._prepared[0].copy()
+        mac.update(b"%b.%d." % (identity, timestamp))
+        mac.update(body)
+        return b"webhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: v1,%b\r\n" % (
+            identity,
+            timestamp,
+            b2a_base64(mac.digest(), newline=False),
+        )

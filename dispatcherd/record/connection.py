@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -130,7 +130,9 @@ class Database:
             yield connection
         except Exception as error:
             if is_transient(error):
-                connection.terminate()
+                # A connection that was lost has left the pool's hands by itself already.
+                with suppress(asyncpg.InterfaceError):
+                    connection.terminate()
             raise _translated(error) from error
         finally:
             await self._release(connection)

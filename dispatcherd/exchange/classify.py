@@ -1,0 +1,67 @@
+"""What a library's exception means: the Reason that goes into log, metric, row and API.
+
+Invariant: every exception that aiohttp, ssl, the resolver or a socket is known to raise has one
+reason; the text that goes along is one printable line and holds no header and no body. Leaves out:
+whether a byte was sent (the exchange knows), and what the reason leads to (outcome).
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+
+import aiohttp
+from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError
+
+from dispatcherd.delivery import Reason, Response
+from dispatcherd.pool import ForbiddenConnect
+
+_OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+_MOST_DETAIL = 200
+
+
+def failed(error: BaseException, status: int, sent: bool) -> Response:
+    """The failure as a value; `status` is that of an answer which broke off, else 0."""
+    return Response(
+        status, reason_of(error), printable(f"{type(error).__name__}: {error}"), sent=sent
+    )
+
+
+def printable(text: str) -> str:
+    """One line of at most 200 characters."""
+    return "".join(c if c.isprintable() else " " for c in text[: _MOST_DETAIL * 2])[:_MOST_DETAIL]
+
+
+def reason_of(error: BaseException) -> Reason:
+    """Named by the innermost cause that has a name."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ForbiddenConnect):
+            return Reason.ADDRESS_FORBIDDEN
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return Reason.TLS_CERTIFICATE
+        nested = getattr(seen, "os_error", None)
+        seen = nested if isinstance(nested, BaseException) else seen.__cause__
+    if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.CertificateError)):
+        return Reason.TLS_CERTIFICATE
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return Reason.DNS_FAILED
+    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+        return Reason.TLS_FAILED
+    if isinstance(error, OSError) and error.errno in _OUT_OF:
+        return Reason.RESOURCES
+    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)):
+        return Reason.CONNECT_FAILED
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return _broken_body(error)
+    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+        return Reason.DISCONNECTED
+    return Reason.BAD_RESPONSE
+
+
+def _broken_body(error: aiohttp.ClientPayloadError) -> Reason:
+    """A body that ended too early is a lost connection; one that breaks HTTP is a bad answer."""
+    cause = error.__cause__
+    if isinstance(cause, HttpProcessingError) and not isinstance(cause, ContentLengthError):
+        return Reason.BAD_RESPONSE
+    return Reason.DISCONNECTED

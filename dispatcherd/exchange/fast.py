@@ -1,0 +1,264 @@
+"""The fast exchange: connections from aiohttp's connector, held while their origin has work.
+
+Everything that makes a connection is the connector's, through its public API: names, addresses
+and the guard on them, happy eyeballs, TLS, the pool. A connection is taken once and then serves
+request after request; between two it lies in its origin's list, from where any lane of the origin
+takes it, the last used first. After a second without work it goes back to the connector's pool.
+
+Invariant: at most `max_connections` are open or being opened, counting those gone back to the
+pool; no idle one is used that its receiver may be about to close (Keep-Alive: timeout). Leaves
+out: one connection's work (http11), and how many requests a host may have at once (HostSlots).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from weakref import WeakValueDictionary
+
+import aiohttp
+from yarl import URL
+
+from dispatcherd.address import AddressGuard
+from dispatcherd.config.model import NetworkConfig
+from dispatcherd.delivery import Reason, Response
+from dispatcherd.exchange.answer import AnswerReader
+from dispatcherd.exchange.classify import failed
+from dispatcherd.exchange.http11 import INTERRUPTED, HttpConnection
+from dispatcherd.exchange.seam import Flight, Target, origin
+from dispatcherd.pool import connector, own_addresses
+from dispatcherd.wheel import Timer, Wheel
+
+_SWEEP_SECONDS = 0.5
+_HOT_SECONDS = 1.0
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+_LOST_BEFORE = (aiohttp.ClientError, OSError, ValueError, UnicodeError)
+
+
+class _Idle(list[HttpConnection]):
+    """The connections of one origin that are at rest."""
+
+    __slots__ = ("__weakref__",)
+
+
+class _Opening:
+    """A request that waits for its connection."""
+
+    __slots__ = ("body", "deadline", "flight", "lines", "target", "task", "timer", "verdict")
+
+    def __init__(
+        self, target: Target, lines: bytes, body: bytes, deadline: float, flight: Flight
+    ) -> None:
+        self.target = target
+        self.lines = lines
+        self.body = body
+        self.deadline = deadline
+        self.flight = flight
+        self.task: asyncio.Task[None] | None = None
+        self.timer: Timer | None = None
+        self.verdict: Response | None = None
+        """How it ended, when it was we who ended it."""
+
+
+class FastExchange:
+    """See `Exchange` and the module."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        wheel: Wheel,
+        clock: Callable[[], float],
+        pool: aiohttp.TCPConnector | None = None,
+    ) -> None:
+        """`pool`: a connector made elsewhere (tests, with their own authority for TLS)."""
+        self.wheel = wheel
+        self.clock = clock
+        self.keepalive_seconds = config.keepalive_seconds
+        self.on_fault: Callable[[BaseException], None] = _report
+        self._max_head = config.max_response_header_bytes
+        self._max_body = config.max_response_body_bytes
+        self._most = config.max_connections
+        guard = AddressGuard(config.allowed_networks, own_addresses())
+        self._connector = pool or connector(config, guard)
+        self._origins: WeakValueDictionary[str, _Idle] = WeakValueDictionary()
+        self._open: dict[HttpConnection, None] = {}
+        self._opening: dict[_Opening, None] = {}
+        self._returned: dict[asyncio.Transport, None] = {}
+        """Those that went back to the connector's pool, as far as they may still be open."""
+        self._sweeper: Timer | None = None
+        self._swept_at = clock()
+        self._closed = False
+
+    # --- the seam ----------------------------------------------------------------------------
+
+    def target(self, url: str, headers: Iterable[tuple[str, str]]) -> Target:
+        """See `Exchange`."""
+        key = origin(URL(url, encoded=url.isascii()))
+        idle = self._origins.get(key)
+        if idle is None:
+            idle = self._origins[key] = _Idle()
+        return Target(url, headers, idle)
+
+    def post(
+        self, target: Target, lines: bytes, body: bytes, deadline: float, flight: Flight
+    ) -> None:
+        """See `Exchange`."""
+        idle = target.idle
+        while idle:
+            connection: HttpConnection = idle.pop()
+            if not connection.is_closing():
+                connection.send(target, lines, body, deadline, flight)
+                return
+        opening = _Opening(target, lines, body, deadline, flight)
+        self._opening[opening] = None
+        opening.timer = self.wheel.schedule(deadline, self._too_late, opening)
+        opening.task = asyncio.get_running_loop().create_task(self._connect(opening))
+
+    def interrupt(self, flight: Flight | None = None) -> int:
+        """See `Exchange`."""
+        count = 0
+        for opening in list(self._opening):
+            if flight is None or opening.flight is flight:
+                count += 1
+                self._settle(opening, Response(0, Reason.INTERRUPTED, INTERRUPTED, sent=False))
+        for connection in list(self._open):
+            if connection.flight is not None and flight in (None, connection.flight):
+                count += 1
+                connection.fail(Reason.INTERRUPTED, INTERRUPTED)
+        return count
+
+    async def close(self) -> None:
+        """See `Exchange`."""
+        self._closed = True
+        tasks = [opening.task for opening in self._opening if opening.task is not None]
+        self.interrupt()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for connection in list(self._open):
+            connection.drop()
+        if self._sweeper is not None:
+            self.wheel.cancel(self._sweeper)
+            self._sweeper = None
+        await self._connector.close()
+
+    def __len__(self) -> int:
+        """Connections that are open or being opened, those in the connector's pool included."""
+        return len(self._open) + len(self._opening) + len(self._returned)
+
+    # --- connecting --------------------------------------------------------------------------
+
+    async def _connect(self, opening: _Opening) -> None:
+        target = opening.target
+        try:
+            self._make_room()
+            request = aiohttp.ClientRequest("POST", target.url, loop=asyncio.get_running_loop())
+            held = await self._connector.connect(request, [], _NO_TIMEOUT)
+            connection = HttpConnection(self, held, target.idle)
+        except asyncio.CancelledError:
+            self._settle(opening, Response(0, Reason.INTERRUPTED, INTERRUPTED, sent=False))
+            raise
+        except _LOST_BEFORE as error:
+            response = failed(error, 0, sent=False)
+            if response.failure is Reason.RESOURCES:
+                self._shed()
+            self._settle(opening, response)
+            return
+        except BaseException as error:
+            self.on_fault(error)
+            raise
+        self._returned.pop(connection.transport, None)
+        self._open[connection] = None
+        self._watch()
+        self._forget(opening)
+        connection.send(target, opening.lines, opening.body, opening.deadline, opening.flight)
+
+    def _too_late(self, opening: _Opening) -> None:
+        opening.timer = None
+        self._settle(
+            opening,
+            Response(0, Reason.CONNECT_TIMEOUT, "not connected by the deadline", sent=False),
+        )
+
+    def _settle(self, opening: _Opening, response: Response) -> None:
+        """End the flight of one that was not connected (once, whoever comes first)."""
+        if opening not in self._opening:
+            return
+        self._forget(opening)
+        task = opening.task
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        try:
+            opening.flight.ended(response)
+        except BaseException as error:
+            self.on_fault(error)
+
+    def _forget(self, opening: _Opening) -> None:
+        del self._opening[opening]
+        if opening.timer is not None:
+            self.wheel.cancel(opening.timer)
+            opening.timer = None
+
+    # --- keeping, as http11.Keeper -------------------------------------------------------------
+
+    def reader(self) -> AnswerReader:
+        """See `Keeper`."""
+        return AnswerReader(self._max_head, self._max_body)
+
+    def gone(self, connection: HttpConnection) -> None:
+        """See `Keeper`."""
+        self._open.pop(connection, None)
+        if connection in connection.idle:
+            connection.idle.remove(connection)
+
+    def _make_room(self) -> None:
+        """Close what lies idle, the longest unused first, until one more may be opened."""
+        while self._returned and len(self) > self._most:
+            transport = next(iter(self._returned))
+            del self._returned[transport]
+            transport.abort()
+        if len(self) > self._most:
+            at_rest = next((c for c in self._open if c.flight is None), None)
+            if at_rest is not None:
+                at_rest.drop()
+
+    def _shed(self) -> None:
+        """Out of descriptors or ports: close everything that lies idle."""
+        for transport in self._returned:
+            transport.abort()
+        self._returned.clear()
+        for connection in list(self._open):
+            if connection.flight is None:
+                connection.drop()
+
+    def _watch(self) -> None:
+        if self._sweeper is None and not self._closed:
+            self._swept_at = self.clock()
+            self._sweeper = self.wheel.schedule(self._swept_at + _SWEEP_SECONDS, self._sweep, None)
+
+    def _sweep(self, _: None) -> None:
+        """Close or give back what has been idle for long enough. A connection that had the same
+        deadline at the last sweep has done nothing since: that is how idle time is measured
+        without a clock on the way of a request; it comes out up to a sweep too long."""
+        self._sweeper = None
+        now = self.clock()
+        for connection in list(self._open):
+            if connection.flight is not None:
+                continue
+            if connection.deadline != connection.seen:
+                connection.seen = connection.deadline
+                connection.idle_since = self._swept_at
+            idle = now - connection.idle_since
+            if idle >= connection.patience:
+                connection.drop()
+            elif idle >= _HOT_SECONDS and connection.outlasts(idle + self.keepalive_seconds):
+                connection.go_home()
+                self._returned[connection.transport] = None
+        for transport in [t for t in self._returned if t.is_closing()]:
+            del self._returned[transport]
+        if self._open or self._returned:
+            self._watch()
+
+
+def _report(error: BaseException) -> None:
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": "a flight's end raised", "exception": error}
+    )
