@@ -8,10 +8,10 @@ alone, because it runs by its path. UID -1: the user stays.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 
@@ -19,18 +19,25 @@ _PR_SET_PDEATHSIG = 1
 def main(argv: list[str]) -> None:
     """Never returns."""
     number, parent, uid, gid = (int(text) for text in argv[:4])
+    libc = _libc()  # first: another user may not be able to read what Python imports
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes
-
-        # After setuid: a change of user clears the request.
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if libc is not None:
+        libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)  # last: a change of user clears it
     if os.getppid() != parent:  # it died before the kernel knew
         signal.raise_signal(signal.SIGKILL)
     os.execv(argv[4], argv[4:])
+
+
+def _libc() -> Any:
+    """None where Python was built without ctypes: then only an orderly end ends the child too."""
+    try:
+        import ctypes
+    except ImportError:
+        return None
+    return ctypes.CDLL(None)
 
 
 if __name__ == "__main__":

@@ -65,8 +65,8 @@ class View:
 
     def title(self, events: int) -> None:
         """What is going to happen."""
-        self._console.print(f"[bold]dispatcherd {__version__} demo[/]")
-        self._console.print(
+        self._print(f"[bold]dispatcherd {__version__} demo[/]")
+        self._print(
             f"{events:,} events from Kafka to {len(ROLES)} webhook endpoints, not all of which "
             "behave.\n"
         )
@@ -74,7 +74,7 @@ class View:
     def step(self, what: str, detail: str) -> None:
         """One part is up."""
         line = Text.assemble((f"{self._yes} ", "green"), (f"{what:<10}", "bold"), detail)
-        self._console.print(line)
+        self._print(line)
 
     @contextlib.contextmanager
     def waiting(self, what: str) -> Iterator[None]:
@@ -104,7 +104,7 @@ class View:
         elif last or snapshot.seconds >= self._line_at:
             self._line_at = snapshot.seconds + _SECONDS_BETWEEN_LINES
             total = snapshot.total()
-            self._console.print(
+            self._print(
                 f"{snapshot.seconds:5.1f} s  {snapshot.published:,} published, "
                 f"{total.delivered:,} delivered, {total.owed:,} owed, {total.dead:,} dead letters"
             )
@@ -165,15 +165,15 @@ class View:
                 _duration(recorded.p99_seconds),
                 *([_shows(role, recorded)] if wide else []),
             )
-        self._block(table)
+        self._print(table)
         if not wide:
             grid = Table.grid(padding=(0, 1))
             for role in ROLES:
                 shows = _shows(role, books.recorded.get(role.name, Recorded()))
                 grid.add_row(Text(role.name, "bold"), shows)
-            self._console.print()
-            self._block(grid)
-        self._console.print(
+            self._print("")
+            self._print(grid)
+        self._print(
             "\n[dim]retries: attempts after the first. p50, p99: from publishing to the receiver's "
             "200, the waits between retries included.[/]\n"
         )
@@ -181,31 +181,31 @@ class View:
     def sums(self, books: Books, problems: Sequence[str]) -> None:
         """Whether the counts add up; what does not, by name."""
         if problems:
-            self._console.print("[bold red]The counts do not add up[/]")
+            self._print("[bold red]The counts do not add up[/]")
             grid = Table.grid(padding=(0, 1))
             for problem in problems:
                 grid.add_row(Text(self._no, "red"), problem)
-            self._block(grid)
+            self._print(grid)
             return
-        self._console.print("[bold]The counts add up[/]")
+        self._print("[bold]The counts add up[/]")
         grid = Table.grid(padding=(0, 1))
         for line in _confirmations(books):
             grid.add_row(Text(self._yes, "green"), line)
-        self._block(grid)
+        self._print(grid)
 
     def commands(self, heading: str, commands: Sequence[tuple[str, str]]) -> None:
         """What there is to see, and the command for it; never wrapped, so that it can be copied."""
-        self._console.print(f"\n[bold]{heading}[/]")
+        self._print(f"\n[bold]{heading}[/]")
         for command, meaning in commands:
-            self._console.print(Text(f"  {meaning}", "dim"))
+            self._print(Text(f"  {meaning}", "dim"))
             self._console.print(Text(f"    {command}"), soft_wrap=True)
 
     def say(self, text: str) -> None:
         """A line."""
         self._console.print(text, markup=False, highlight=False)
 
-    def _block(self, renderable: RenderableType) -> None:
-        """A table; in a file or a pipe without the blanks that fill its lines up."""
+    def _print(self, renderable: RenderableType) -> None:
+        """In a file or a pipe without the blanks that fill lines up."""
         if self._console.is_terminal:
             self._console.print(renderable)
             return
