@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -57,6 +56,8 @@ class EmbeddedKafka:
             raise DemoFailed(f"the embedded Kafka does not answer: {error}") from error
         self.bootstrap = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
         self.published: list[Position] = []
+        self.ends: dict[tuple[str, int], int] = {}
+        """(topic, partition) → the offset after its last record; only where there are records."""
         self._refused: list[str] = []
 
     def create_topics(self, names: Sequence[str]) -> None:
@@ -87,6 +88,8 @@ class EmbeddedKafka:
             return
         position = Position(message.topic(), message.partition(), message.offset(), at)
         self.published.append(position)
+        place = position.topic, position.partition
+        self.ends[place] = max(self.ends.get(place, 0), position.offset + 1)
 
     def poll(self) -> None:
         """Take in acknowledgements. Raises DemoFailed for a record that was refused."""
@@ -101,14 +104,6 @@ class EmbeddedKafka:
         if left:
             raise DemoFailed(f"the embedded Kafka did not take {left} records in time")
 
-    def ends(self) -> dict[tuple[str, int], int]:
-        """(topic, partition) → the offset after its last record; only where there are records."""
-        found: dict[tuple[str, int], int] = defaultdict(int)
-        for position in self.published:
-            place = position.topic, position.partition
-            found[place] = max(found[place], position.offset + 1)
-        return dict(found)
-
     def committed(self, group: str) -> dict[tuple[str, int], int]:
         """What a group has committed of the partitions that hold records."""
         from confluent_kafka import Consumer, TopicPartition
@@ -117,7 +112,7 @@ class EmbeddedKafka:
             {"bootstrap.servers": self.bootstrap, "group.id": group, "log_level": 0}
         )
         try:
-            asked = [TopicPartition(topic, partition) for topic, partition in self.ends()]
+            asked = [TopicPartition(topic, partition) for topic, partition in self.ends]
             answer = consumer.committed(asked, timeout=10)
         finally:
             consumer.close()

@@ -26,11 +26,10 @@ WITH tries AS (
 ), kept AS (
     SELECT endpoint_id, count(*) FILTER (WHERE state = 1) AS owed,
            count(*) FILTER (WHERE state = 2) AS dead,
-           count(*) FILTER (WHERE EXISTS (
-               SELECT FROM attempts a WHERE a.kind = 1 AND
-               (a.topic_id, a.partition, a."offset", a.endpoint_id)
-               = (d.topic_id, d.partition, d."offset", d.endpoint_id))) AS overlapping
-    FROM deliveries d GROUP BY 1
+           count(*) FILTER (WHERE (topic_id, partition, "offset", endpoint_id) IN (
+               SELECT topic_id, partition, "offset", endpoint_id FROM attempts WHERE kind = 1
+           )) AS overlapping
+    FROM deliveries GROUP BY 1
 ), speed AS (
     SELECT a.endpoint_id,
            percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (

@@ -216,7 +216,7 @@ async def _books(stand: Stand, ledger: Ledger, traffic: Traffic) -> Books:
         received=await stand.received(),
         bad_records=bad,
         quarantined=await ledger.quarantined(),
-        log_ends=stand.kafka.ends(),
+        log_ends=dict(stand.kafka.ends),
         watermarks=await ledger.watermarks(),
         committed=await asyncio.to_thread(stand.kafka.committed, GROUP),
     )
