@@ -138,7 +138,7 @@ class _Demo:
         broker = stand.start_kafka()
         view.step(
             "Kafka",
-            f"librdkafka's mock cluster, {broker.bootstrap}, {len(TOPICS)} topics × "
+            f"librdkafka's mock cluster, {broker.bootstrap}, {len(TOPICS)} topics of "
             f"{kafka.PARTITIONS} partitions",
         )
         with view.waiting("starting the receivers"):

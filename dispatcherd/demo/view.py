@@ -107,6 +107,7 @@ class View:
             self._print(
                 f"{snapshot.seconds:5.1f} s  {snapshot.published:,} published, "
                 f"{total.delivered:,} delivered, {total.owed:,} owed, {total.dead:,} dead letters"
+                + ("\n" if last else "")
             )
 
     def _picture(self, snapshot: Snapshot) -> RenderableType:
