@@ -114,7 +114,7 @@ class _Demo:
             await ledger.close()
         problems = discrepancies(books)
         if not traffic.in_time:
-            problems.insert(0, "not everything was settled in time")
+            problems.insert(0, f"not all was settled within {traffic.patience_seconds:.0f} s")
         self._view.table(books)
         self._view.sums(books, problems)
         self._view.say(

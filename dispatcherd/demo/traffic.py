@@ -38,6 +38,7 @@ class Traffic:
         self._kafka = kafka
         self._ledger = ledger
         self._events = events
+        self.patience_seconds = _SETTLING_SECONDS + events / _EVENTS_PER_SETTLING_SECOND
         self._ended = 0
         """Deliveries that are over, but for those to whoever never answers."""
         self._published_events = 0
@@ -53,7 +54,6 @@ class Traffic:
         `show` is called a few times a second, the last time with True. Raises DemoFailed.
         """
         started = time.monotonic()
-        patience = _SETTLING_SECONDS + self._events / _EVENTS_PER_SETTLING_SECOND
         publishing = asyncio.create_task(self._publish())
         try:
             while True:
@@ -63,7 +63,7 @@ class Traffic:
                 seconds = time.monotonic() - started
                 snapshot = await self._look(seconds)
                 self.in_time = publishing.done() and await self._settled(snapshot)
-                done = self.in_time or seconds > patience
+                done = self.in_time or seconds > self.patience_seconds
                 show(snapshot, done)
                 if done:
                     return

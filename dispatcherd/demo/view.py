@@ -202,8 +202,8 @@ class View:
             self._console.print(Text(f"    {command}"), soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """A line."""
-        self._console.print(text, markup=False, highlight=False)
+        """A line, as it is."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _print(self, renderable: RenderableType) -> None:
         """In a file or a pipe without the blanks that fill lines up."""
