@@ -61,8 +61,10 @@ class Traffic:
                 if publishing.done():
                     publishing.result()
                 seconds = time.monotonic() - started
+                # In this order: what is owed once all is settled can only become less.
+                settled = publishing.done() and await self._settled()
                 snapshot = await self._look(seconds)
-                self.in_time = publishing.done() and await self._settled(snapshot)
+                self.in_time = settled and not self._owes(snapshot)
                 done = self.in_time or seconds > self.patience_seconds
                 show(snapshot, done)
                 if done:
@@ -113,13 +115,12 @@ class Traffic:
         quarantined = _sum(metrics, "dispatcherd_quarantined_total")
         return Snapshot(seconds, self._published_events, self._events, quarantined, endpoints)
 
-    async def _settled(self, snapshot: Snapshot) -> bool:
-        """Watermarks at the ends, and nothing owed but to those who never answer."""
-        for role in ROLES:
-            counts = snapshot.endpoints[role.name]
-            if counts.owed and role.end is not End.OWED:
-                return False
+    async def _settled(self) -> bool:
         return await self._ledger.watermarks() == self._kafka.ends
+
+    def _owes(self, snapshot: Snapshot) -> bool:
+        """Whether anything is still owed, but to whoever never answers."""
+        return any(snapshot.endpoints[role.name].owed for role in ROLES if role.end is not End.OWED)
 
 
 def _sum(metrics: Metrics, name: str) -> int:
