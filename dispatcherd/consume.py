@@ -135,6 +135,7 @@ class Consumer:
             max_poll_records=config.max_poll_records,
             fetch_max_bytes=config.fetch_max_bytes,
             max_partition_fetch_bytes=config.fetch_max_bytes_per_partition,
+            fetch_max_wait_ms=int(config.fetch_max_wait_seconds * 1000),
         )
         listener = _Listener(self)
         if config.topic_patterns:

@@ -51,6 +51,7 @@ class Timers:
 
     async def run(self) -> None:
         """Tick for ever."""
+        self.last_beat = self.now()  # waiting for parts to come up was no gap
         while True:
             before = self.now()
             await asyncio.sleep(self._tick)

@@ -66,6 +66,8 @@ class KafkaConfig(Section):
     metadata_max_age_seconds: Seconds = 60.0
     fetch_max_bytes: Bytes = 16_777_216
     fetch_max_bytes_per_partition: Bytes = 1_048_576
+    fetch_max_wait_seconds: Seconds = 0.5
+    """How long a broker that has no new record may hold a fetch."""
     max_poll_records: Count = 1_000
     isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
     tls: KafkaTls | None = None

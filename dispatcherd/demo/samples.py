@@ -1,0 +1,181 @@
+"""Realistic records: a small shop's orders, users and invoices, in every shape that is understood.
+
+Invariant: the same seed gives the same records but for their times; an id is never used twice.
+Leaves out: publishing them (kafka), who wants them (scenario).
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+_TYPES = {
+    "order.created": 26,
+    "order.paid": 20,
+    "order.shipped": 14,
+    "order.cancelled": 4,
+    "user.registered": 8,
+    "user.updated": 7,
+    "user.deleted": 2,
+    "invoice.issued": 10,
+    "invoice.paid": 9,
+}
+"""Weights, in percent."""
+_MOST_BIG_ORDERS = 300
+_EVENTS_PER_BAD_RECORD = 125
+_NAMES = ("Ada", "Bjørn", "Chloé", "Dilnoza", "Ewa", "Farid", "Grete", "Hiroshi", "Işıl", "João")
+_CITIES = ("Aarhus", "Bilbao", "Gdańsk", "Graz", "Kraków", "Malmö", "Nantes", "Porto", "Zürich")
+_GOODS = ("teapot", "lamp", "notebook", "umbrella", "kite", "garden chair", "sextant", "kayak")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One record to publish."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    type: str | None = None
+    """None: it is no event."""
+    total: float | None = None
+    refused_for: str | None = None
+    """Of a record that is no event: the reason it must lie in quarantine for."""
+
+
+BAD_RECORDS: tuple[tuple[str, bytes | None], ...] = (
+    ("not_json", b'{"type": "order.created", "data": {"order": "A-10'),  # cut off
+    ("not_json", b"order A-1042 was paid"),
+    ("no_value", None),  # a tombstone of a compacted topic
+    ("empty", b""),
+    ("not_utf8", '{"type": "user.updated", "data": {"name": "Jürgen"}}'.encode("latin-1")),
+    ("not_an_object", b'[{"type": "order.paid"}, {"type": "order.paid"}]'),
+    ("no_type", b'{"id": "1042", "data": {"order": "A-1042"}}'),
+    ("invalid_type", b'{"type": "order created", "data": {}}'),
+    ("invalid_id", b'{"type": "order.paid", "id": "1042.1", "data": {}}'),
+)
+
+
+class Shop:
+    """Makes records; the state is which orders and customers there are."""
+
+    def __init__(self, seed: int = 7) -> None:
+        self._random = random.Random(seed)
+        self._orders = 1_000
+        self._customers = 400
+        self._invoices = 7_000
+        self._big_orders = 0
+
+    def records(self, events: int, clock: Callable[[], datetime]) -> Iterator[Sample]:
+        """So many events, each made at the time at which it is asked for; among them records that
+        are no events, at least one of each kind."""
+        bad = min(max(len(BAD_RECORDS), events // _EVENTS_PER_BAD_RECORD), events)
+        places = self._random.sample(range(events), bad)
+        kinds = {place: number % len(BAD_RECORDS) for number, place in enumerate(places)}
+        for number in range(events):
+            if number in kinds:
+                reason, value = BAD_RECORDS[kinds[number]]
+                topic = "accounts" if value and b"user" in value else "shop"
+                yield Sample(topic, None, value, refused_for=reason)
+            yield self.event(clock())
+
+    def event(self, now: datetime) -> Sample:
+        """The next event, published at `now`."""
+        draw = self._random
+        (type_,) = draw.choices(list(_TYPES), list(_TYPES.values()))
+        kind, _, happened = type_.partition(".")
+        key, data = getattr(self, f"_{kind}")(happened)
+        id_ = str(uuid.UUID(int=draw.getrandbits(128), version=4))
+        shape = draw.choice(_SHAPES)
+        value, headers = shape(type_, id_, now.isoformat(timespec="milliseconds"), data)
+        return Sample(
+            "shop" if kind == "order" else "accounts",
+            key.encode(),
+            orjson.dumps(value),
+            tuple((name, text.encode()) for name, text in headers.items()),
+            type_,
+            data.get("total"),
+        )
+
+    def _order(self, happened: str) -> tuple[str, dict[str, Any]]:
+        draw = self._random
+        if happened != "created":
+            order = f"A-{draw.randint(1_000, self._orders)}"
+            more = {"carrier": "DHL"} if happened == "shipped" else {"currency": "EUR"}
+            return order, {"order": order, **more}
+        self._orders += 1
+        order = f"A-{self._orders}"
+        lines: list[dict[str, Any]] = [
+            {"item": draw.choice(_GOODS), "quantity": draw.randint(1, 4), "price": price}
+            for price in (round(draw.uniform(3, 80), 2) for _ in range(draw.randint(1, 3)))
+        ]
+        if self._big_orders < _MOST_BIG_ORDERS and draw.random() < 0.25:
+            self._big_orders += 1
+            lines.append({"item": "grand piano", "quantity": 1, "price": 8_450.00})
+        total = round(sum(line["quantity"] * line["price"] for line in lines), 2)
+        customer = f"c{draw.randint(1, self._customers)}"
+        data = {"order": order, "customer": customer, "lines": lines, "currency": "EUR"}
+        return order, {**data, "total": total}
+
+    def _user(self, happened: str) -> tuple[str, dict[str, Any]]:
+        draw = self._random
+        if happened == "registered":
+            self._customers += 1
+        user = f"c{self._customers if happened == 'registered' else draw.randint(1, 400)}"
+        if happened == "deleted":
+            return user, {"user": user}
+        name, city = draw.choice(_NAMES), draw.choice(_CITIES)
+        return user, {"user": user, "name": name, "city": city, "newsletter": draw.random() < 0.3}
+
+    def _invoice(self, happened: str) -> tuple[str, dict[str, Any]]:
+        draw = self._random
+        if happened == "issued":
+            self._invoices += 1
+        number = self._invoices if happened == "issued" else draw.randint(7_000, self._invoices)
+        invoice = f"2026-{number}"
+        return invoice, {"invoice": invoice, "amount": round(draw.uniform(9, 400), 2)}
+
+
+_Shaped = tuple[dict[str, Any], dict[str, str]]
+
+
+def _event_key(type_: str, _id: str, time: str, data: dict[str, Any]) -> _Shaped:
+    return {"event": type_, "timestamp": time, "data": data}, {}  # its id comes from its position
+
+
+def _event_type_key(type_: str, id_: str, time: str, data: dict[str, Any]) -> _Shaped:
+    return {"event_type": type_, "id": id_, "timestamp": time, "data": data}, {}
+
+
+def _type_key(type_: str, id_: str, time: str, data: dict[str, Any]) -> _Shaped:
+    return {"id": id_, "type": type_, "version": "2", "timestamp": time, "data": data}, {}
+
+
+def _cloudevent(type_: str, id_: str, time: str, data: dict[str, Any]) -> _Shaped:
+    attributes = {"specversion": "1.0", "id": id_, "source": "/shop", "type": type_, "time": time}
+    return {**attributes, "datacontenttype": "application/json", "data": data}, {}
+
+
+def _binary_cloudevent(type_: str, id_: str, time: str, data: dict[str, Any]) -> _Shaped:
+    headers = {"ce_specversion": "1.0", "ce_id": id_, "ce_source": "/shop", "ce_type": type_}
+    return data, {**headers, "ce_time": time, "content-type": "application/json"}
+
+
+def _plain_headers(type_: str, id_: str, _time: str, data: dict[str, Any]) -> _Shaped:
+    return data, {"webhook-type": type_, "webhook-id": id_}
+
+
+_SHAPES = (
+    _event_key,
+    _event_type_key,
+    _type_key,
+    _cloudevent,
+    _binary_cloudevent,
+    _plain_headers,
+)
