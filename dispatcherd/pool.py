@@ -11,7 +11,7 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -135,6 +135,8 @@ class HostSlots:
         self._all = 0
         self._waiting: dict[str, OrderedDict[Callable[[], None], None]] = {}
         self._waiting_for_any: OrderedDict[Callable[[], None], None] = OrderedDict()
+        self._given: deque[str] = deque()
+        self._serving = False
 
     def take(self, host: str, waiter: Callable[[], None]) -> bool:
         """True: a slot is yours, give it back. False: `waiter` (queued once) will be called when
@@ -161,12 +163,26 @@ class HostSlots:
         else:
             del self._taken[host]
         self._all -= 1
-        queue = self._waiting.get(host)
-        if queue:
+        self._given.append(host)
+        if self._serving:
+            return  # called from within a waiter: the loop below goes on with it
+        self._serving = True
+        try:
+            while self._given:
+                self._serve(self._given.popleft())
+        finally:
+            self._serving = False
+
+    def _serve(self, host: str) -> None:
+        """Call waiters while there is a slot: who is called may have no use for it any more."""
+        while self._all < self._total and self._taken.get(host, 0) < self._limit:
+            queue = self._waiting.get(host)
+            if queue is None:
+                break
             waiter, _ = queue.popitem(last=False)
             if not queue:
                 del self._waiting[host]
             waiter()
-        if self._waiting_for_any and self._all < self._total:
+        while self._waiting_for_any and self._all < self._total:
             waiter, _ = self._waiting_for_any.popitem(last=False)
             waiter()

@@ -80,6 +80,7 @@ class Retries:
         if (
             lane is None
             or due - self._timers.now() > self._horizon
+            or lane.next_due < due  # older rows wait in Postgres: theirs is the next free place
             or lane.due_room() <= 0
             or self.waiting >= self._limits.wheel_deliveries
             or self.waiting_bytes + size > self._limits.wheel_bytes
