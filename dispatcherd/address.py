@@ -115,57 +115,77 @@ class AddressGuard:
 
     def check_url(self, url: str, allow_http: bool) -> None:
         """Raise AddressForbidden for a URL that could never be sent to; a name passes here and is
-        judged by its addresses at every connect."""
+        judged by its addresses at every connect. The message does not repeat the URL, which may
+        hold a password: the caller names it."""
         host, scheme = _parts(url)
         literal = as_literal(host)
         if scheme == "http" and not allow_http and not self.allows_literal(host):
             raise AddressForbidden(
-                f"{_cut(url)}: plain http is not allowed; use https, or set network.allow_http"
+                "plain http is not allowed; use https, or set network.allow_http: true"
             )
         if literal is not None:
             self.check(str(literal))
         elif _is_localhost(host) and not self.allows_literal(host):
-            raise AddressForbidden(f"{_cut(url)}: {host} is this host (loopback); {_REMEDY}")
+            raise AddressForbidden(f"{host[:64]} is this host (loopback); {_REMEDY}")
 
 
 def _parts(url: str) -> tuple[str, str]:
     """(host, scheme) of a URL that has no other fault than perhaps its address."""
-
-    def refuse(why: str) -> AddressForbidden:
-        return AddressForbidden(f"URL {_cut(url)}: {why}")
-
+    refuse = AddressForbidden
     if any(c <= " " or c == "\x7f" for c in url) or not url.isprintable():
         raise refuse("it holds a space or a control character; remove it")
     if "\\" in url:
         raise refuse("it holds a backslash; write %5C or remove it")
     try:
         split = urlsplit(url)
-        host, port = split.hostname, split.port
-    except ValueError as error:
-        raise refuse(f"{error}; write https://host[:port]/path") from error
+    except ValueError:
+        raise refuse("it cannot be parsed; write https://host[:port]/path") from None
     if split.scheme not in ("https", "http"):
         raise refuse("the scheme is not https")
-    if split.username is not None or "@" in split.netloc:
+    if "@" in split.netloc:
         raise refuse("it holds a user name or password; use endpoint headers for credentials")
+    host = split.hostname
     if not host:
         raise refuse("it names no host")
+    try:
+        port = split.port
+    except ValueError:  # its text repeats what stands there
+        port = 0
     if port == 0:
-        raise refuse("port 0 cannot be connected to")
+        raise refuse("the port is no number from 1 to 65535; mend or remove it")
     if as_literal(host) is None:
-        name = unicodedata.normalize("NFKC", host).rstrip(".").replace("。", ".")
-        try:
-            name.encode("idna")
-        except UnicodeError as error:
-            raise refuse(f"the host is no valid name ({error})") from error
-        if len(name) > 253 or not name:
-            raise refuse("the host name is empty or longer than 253 characters")
+        _check_name(_ascii_dots(host).rstrip("."))
     return host, split.scheme
+
+
+def _check_name(name: str) -> None:
+    refuse = AddressForbidden
+    if not name or len(name) > 253:
+        raise refuse("the host name is empty or longer than 253 characters")
+    try:
+        labels = name.encode("idna").split(b".")
+    except UnicodeError:
+        remedy = "write 1 to 63 characters between two dots"
+        raise refuse(f"the host is no valid name; {remedy}") from None
+    for label in labels:
+        if label[:4].lower() == b"xn--":
+            try:
+                label[4:].decode("punycode").encode("utf-8")
+            except UnicodeError:
+                raise refuse("the host holds broken punycode; mend what follows xn--") from None
+        if label in (b"", b"xn--"):
+            raise refuse("the host holds an empty label; remove it")
+
+
+def _ascii_dots(host: str) -> str:
+    """The host in the compatibility form that IDNA gives it, its dots ASCII."""
+    return unicodedata.normalize("NFKC", host).replace("。", ".")
 
 
 def as_literal(host: str) -> IPv4Address | IPv6Address | None:
     """The address that a host spells, in any of the spellings that resolvers accept; None for a
     name. (inet_aton: 127.1, 0x7f.0.0.1, 0177.0.0.1, 2130706433; NFKC: circled digits.)"""
-    text = unicodedata.normalize("NFKC", host).replace("。", ".").rstrip(".")
+    text = _ascii_dots(host).rstrip(".")
     text = text.strip("[]").split("%")[0]
     try:
         parsed = ip_address(text)
@@ -206,9 +226,5 @@ def _number(part: str) -> int | None:
 
 
 def _is_localhost(host: str) -> bool:
-    name = unicodedata.normalize("NFKC", host).lower().rstrip(".")
+    name = _ascii_dots(host).lower().rstrip(".")
     return name == "localhost" or name.endswith(".localhost")
-
-
-def _cut(url: str) -> str:
-    return repr(url if len(url) <= 100 else url[:97] + "...")
