@@ -42,7 +42,7 @@ def known_migrations() -> list[Migration]:
 
 async def schema_number(connection: Connection, schema: str) -> int:
     """The number of the last migration applied; 0 for an empty database."""
-    table = f"{schema}.schema_migrations"
+    table = f'"{schema}".schema_migrations'
     if await connection.fetchval("SELECT to_regclass($1)", table) is None:
         return 0
     return int(
@@ -75,7 +75,7 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations (number int PRIMARY KEY, "
             "name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
