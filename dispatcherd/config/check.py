@@ -6,6 +6,7 @@ needs the network or the file system (secrets), and what concerns one endpoint (
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -80,7 +81,7 @@ def _kafka(kafka: KafkaConfig) -> Iterator[ConfigProblem]:
             f"{kafka.heartbeat_interval_seconds:g}",
             "more than a third of kafka.session_timeout_seconds "
             f"({kafka.session_timeout_seconds:g}): one late heartbeat would cost the membership",
-            f"Write {kafka.session_timeout_seconds / 3:g} or less",
+            f"Write {math.floor(kafka.session_timeout_seconds * 100 / 3) / 100:g} or less",
         )
     if kafka.request_timeout_seconds <= kafka.rebalance_timeout_seconds:
         yield ConfigProblem(

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from dispatcherd.config.model import Config
@@ -124,7 +125,7 @@ def _problem(
     if kind == "invalid_key" or error["loc"][-1] == "[key]":
         return ConfigProblem(key, _kind(value), *_SAYS["invalid_key"])
     trouble, remedy = _says(error, several, value)
-    opaque = kind in ("model_type", "dict_type") or any(step in _SECRET_KEYS for step in path)
+    opaque = _holds_sections(path) or any(step in _SECRET_KEYS for step in path)
     return ConfigProblem(key, _kind(value) if opaque else _shown(value), trouble, remedy)
 
 
@@ -134,7 +135,9 @@ def _says(error: ErrorDetails, several: bool, value: Any) -> tuple[str, str]:
         return _EITHER
     if kind == "string_pattern_mismatch":
         remedy = _PATTERNS.get(context["pattern"], f"It must match {context['pattern']}")
-        return "it has characters or a length that cannot be", remedy
+        return "not in the form that is needed", remedy
+    if kind == "model_type" and context["class_name"] == "SecretSource":
+        return "not the place where a secret is kept", "Write {file: /path} or {env: NAME} for it"
     trouble, remedy = _SAYS.get(kind, (error["msg"].lower(), "See the commented config.yaml"))
     if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type"):
         remedy += ", without quotes"
@@ -171,19 +174,31 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if not isinstance(value, (str, int, float)):
         return _kind(value)
     text = repr(_USERINFO.sub(r"\1***@", value) if isinstance(value, str) else value)
     return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
 
 
-def _known(path: tuple[Any, ...]) -> str:
-    """What may have been meant by the unknown key at the end of a path."""
+def _section(path: tuple[Any, ...]) -> dict[str, FieldInfo]:
+    """The keys that may stand where a path leads."""
     model: type[BaseModel] | None = Config
-    for step in path[:-1]:
+    for step in path:
         if model is not None and isinstance(step, str) and step in model.model_fields:
             model = model_below(model.model_fields[step].annotation)
-    fields = model.model_fields if model is not None else {}
+    return model.model_fields if model is not None else {}
+
+
+def _holds_sections(path: tuple[Any, ...]) -> bool:
+    """Whether a section, or a list of them, belongs there: a text in its place may be anything."""
+    return bool(_section(path))
+
+
+def _known(path: tuple[Any, ...]) -> str:
+    """What may have been meant by the unknown key at the end of a path."""
+    fields = _section(path[:-1])
     wrong = str(path[-1])
     near = suggestion(wrong, list(fields))
     if near is not None:

@@ -69,9 +69,10 @@ def read_secret(source: SecretSource, environ: Mapping[str, str]) -> str:
         return raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise _Unreadable(
-            f"cannot read it: {why}", "Create the file, readable by the service"
-        ) from error
+        remedy = "Create the file, readable by the service"
+        if source.credential is not None:
+            remedy = f"Add LoadCredential={source.credential}:/path to the unit"
+        raise _Unreadable(f"cannot read it: {why}", remedy) from error
 
 
 def parse_key(text: str) -> bytes:
