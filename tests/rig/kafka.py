@@ -8,10 +8,23 @@ import signal
 import subprocess
 from pathlib import Path
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.rig.waiting import free_port, wait_for
+
+_COORDINATOR_STARTS = {
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+"""What a broker answers for a group whose offsets it has not loaded yet."""
 
 ROOT = Path(__file__).resolve().parents[2]
 POM = ROOT / "tests" / "kafka" / "pom.xml"
@@ -177,8 +190,17 @@ class KafkaBroker:
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's offsets, by partition."""
         asked = [ConsumerGroupTopicPartitions(group)]
-        answer = self.admin.list_consumer_group_offsets(asked)[group].result(30)
-        found = answer.topic_partitions
+
+        def ask() -> list[TopicPartition] | None:
+            try:
+                answer = self.admin.list_consumer_group_offsets(asked)[group].result(30)
+            except KafkaException as error:
+                if error.args[0].code() in _COORDINATOR_STARTS:
+                    return None
+                raise
+            return [*answer.topic_partitions, None]
+
+        found = wait_for(ask, 30, f"the coordinator of {group}")[:-1]
         return {p.partition: p.offset for p in found if p.topic == topic and p.offset >= 0}
 
     def end_offsets(self, topic: str) -> dict[int, int]:
