@@ -128,11 +128,13 @@ async def _send(
     try:
         async with _producer(config, password, topic) as producer:
             while chunk := list(islice(values, _AT_ONCE)):
-                futures = [await producer.send(topic, value, key=content) for value in chunk]
-                await asyncio.gather(*futures)
+                # An idempotent producer repeats for ever: the bound has to be ours.
+                async with asyncio.timeout(_bound_seconds(config)):
+                    futures = [await producer.send(topic, value, key=content) for value in chunk]
+                    await asyncio.gather(*futures)
                 sent += len(chunk)
     except (KafkaError, OSError) as error:
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = " ".join(str(error).split())[:300] or "no answer in time"
         unsure = f". {sent} of {total} were acknowledged; up to {_AT_ONCE} more may have been"
         raise LogUnavailable(
             f"{_named(config)}: {text}{unsure if sent else ''}. Check that it runs, and "
@@ -154,7 +156,7 @@ async def _producer(
     )
     try:
         try:
-            async with asyncio.timeout(config.kafka.request_timeout_seconds + 5):
+            async with asyncio.timeout(_bound_seconds(config)):
                 await producer.start()
         except TimeoutError as error:
             raise LogUnavailable(f"{_named(config)} did not answer in time") from error
@@ -173,6 +175,11 @@ async def _producer(
             stopping.cancel()
         elif not stopping.cancelled():
             stopping.exception()
+
+
+def _bound_seconds(config: Config) -> float:
+    """The client's own bound on a request, and some time for it to say so itself."""
+    return config.kafka.request_timeout_seconds + 5
 
 
 def _named(config: Config) -> str:

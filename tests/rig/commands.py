@@ -26,7 +26,8 @@ class Commands:
         self.path = folder / "config.yaml"
         self.path.write_text(yaml.safe_dump(config))
 
-    def _line(self, arguments: tuple[str, ...]) -> list[str]:
+    def line(self, *arguments: str) -> list[str]:
+        """The command as a list of words."""
         return [sys.executable, "-m", "dispatcherd", *arguments, "--config", str(self.path)]
 
     def run(
@@ -34,7 +35,7 @@ class Commands:
     ) -> subprocess.CompletedProcess[str]:
         """To its end; its output as text. No command may print a traceback."""
         done = subprocess.run(
-            self._line(arguments), input=stdin, capture_output=True, timeout=timeout_seconds,
+            self.line(*arguments), input=stdin, capture_output=True, timeout=timeout_seconds,
             env=self._environ,
         )  # fmt: skip
         stdout, stderr = done.stdout.decode(), done.stderr.decode()
@@ -50,7 +51,7 @@ class Commands:
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Not waited for."""
         return subprocess.Popen(
-            self._line(arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environ
+            self.line(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._environ
         )
 
     def on_terminal(self, *arguments: str, columns: int = 80) -> str:
@@ -60,7 +61,7 @@ class Commands:
         environ = {**self._environ, "TERM": "dumb"}
         environ.pop("COLUMNS", None)
         process = subprocess.Popen(
-            self._line(arguments), stdin=slave, stdout=slave, stderr=slave, env=environ
+            self.line(*arguments), stdin=slave, stdout=slave, stderr=slave, env=environ
         )
         os.close(slave)
         try:
