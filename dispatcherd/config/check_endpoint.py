@@ -19,6 +19,7 @@ _TYPE_PATTERN = re.compile(r"!?(\*|[A-Za-z0-9_:/-]+(\.[A-Za-z0-9_:/-]+)*(\.\*)?)
 _LONGEST_TYPE = 128
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _USERINFO = re.compile(r"//.*@")
+_URL_AGAIN = re.compile(r"""^(?:URL )?(['"]).*?\1: """)
 _OURS = {
     "webhook-id",
     "webhook-timestamp",
@@ -53,7 +54,7 @@ def check_endpoint(
         try:
             guard.check_url(endpoint.url, config.network.allow_http)
         except AddressForbidden as error:
-            trouble, _, remedy = str(error).partition("; ")
+            trouble, _, remedy = _URL_AGAIN.sub("", str(error)).partition("; ")
             url = repr(_USERINFO.sub("//***@", endpoint.url)[:100])
             remedy = remedy[:1].upper() + remedy[1:] or "Write https://host/path"
             yield ConfigProblem(f"{at}.url", url, trouble, remedy)

@@ -75,6 +75,8 @@ class KafkaConfig(Section):
     """Where a partition never claimed before starts; one added to a known topic: earliest."""
     on_out_of_range: Literal["stop", "earliest", "latest"] = "stop"
     on_topic_recreated: Literal["stop", "continue"] = "stop"
+    on_unreadable: Literal["stop", "skip"] = "stop"
+    """What cannot be read as a batch of records at all: skip leaves a row in the quarantine."""
     session_timeout_seconds: Timeout = 30.0
     heartbeat_interval_seconds: Timeout = 3.0
     rebalance_timeout_seconds: Timeout = 30.0
@@ -82,6 +84,8 @@ class KafkaConfig(Section):
     metadata_max_age_seconds: Timeout = 60.0
     fetch_max_bytes: FetchBytes = 16_777_216
     fetch_max_bytes_per_partition: FetchBytes = 1_048_576
+    fetch_max_wait_seconds: Timeout = 0.5
+    """How long a broker that has no new record may hold a fetch."""
     max_poll_records: Count = 1_000
     isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
     tls: KafkaTls | None = None
@@ -243,7 +247,9 @@ class LimitsConfig(Section):
     """Settled endpoints kept per half-settled record; above it the rest is parked."""
     owed_per_endpoint: Count = 1_000_000
     owed_total: Count = 10_000_000
-    at_owed_cap: Literal["stop_intake", "dead_letter_oldest"] = "stop_intake"
+    """Rows in Postgres, all instances together; exceeded by at most what is in memory."""
+    at_owed_cap: Literal["hold", "dead_letter_oldest", "stop_intake"] = "hold"
+    """hold: the excess stays in Kafka, as offset ranges that are read again once there is room."""
 
 
 class AdminConfig(Section):

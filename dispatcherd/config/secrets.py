@@ -97,80 +97,82 @@ def parse_key(text: str) -> bytes:
     return key
 
 
-def load_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
+def load_secrets(
+    config: Config, environ: Mapping[str, str], *, credentials: bool = True
+) -> Secrets:
     """Read every secret a configuration points to, and try its TLS files; raises ConfigError
-    naming each that fails."""
-    problems: list[ConfigProblem] = []
+    naming each that fails.
+
+    Without `credentials`, those from systemd are left out: ExecReload= is run without them.
+    """
+    reading = _Reading(environ, credentials)
     keys = {
-        endpoint.id: _keys(f"endpoints[{index}] ({endpoint.id})", endpoint, environ, problems)
+        endpoint.id: reading.keys(f"endpoints[{index}] ({endpoint.id})", endpoint)
         for index, endpoint in enumerate(config.endpoints)
     }
-    postgres = _password("postgres.password", config.postgres.password, environ, problems)
+    postgres = reading.password("postgres.password", config.postgres.password)
     sasl = None
     if config.kafka.sasl is not None:
-        sasl = _password("kafka.sasl.password", config.kafka.sasl.password, environ, problems)
+        sasl = reading.password("kafka.sasl.password", config.kafka.sasl.password)
     if config.kafka.tls is not None:
-        _try_tls(config.kafka.tls, problems)
-    if problems:
-        raise ConfigError(problems)
+        _try_tls(config.kafka.tls, reading.problems)
+    if reading.problems:
+        raise ConfigError(reading.problems)
     return Secrets(keys, postgres, sasl)
 
 
 def postgres_password(config: Config, environ: Mapping[str, str]) -> str | None:
     """What a command on the database needs, and no more; raises ConfigError."""
-    problems: list[ConfigProblem] = []
-    password = _password("postgres.password", config.postgres.password, environ, problems)
-    if problems:
-        raise ConfigError(problems)
+    reading = _Reading(environ)
+    password = reading.password("postgres.password", config.postgres.password)
+    if reading.problems:
+        raise ConfigError(reading.problems)
     return password
 
 
 def kafka_password(config: Config, environ: Mapping[str, str]) -> str | None:
     """What a command on Kafka needs, its TLS files tried; raises ConfigError."""
-    bare = Config(kafka=config.kafka)
-    return load_secrets(bare, environ).sasl_password
+    return load_secrets(Config(kafka=config.kafka), environ).sasl_password
 
 
-def _read(
-    key: str,
-    source: SecretSource | None,
-    environ: Mapping[str, str],
-    problems: list[ConfigProblem],
-) -> str | None:
-    if source is None:
-        return None
-    try:
-        return read_secret(source, environ)
-    except _Unreadable as error:
-        problems.append(ConfigProblem(key, shown(source), error.args[0], error.args[1]))
-        return None
+class _Reading:
+    """One pass over the secrets, and what went wrong in it."""
 
+    def __init__(self, environ: Mapping[str, str], credentials: bool = True) -> None:
+        self.problems: list[ConfigProblem] = []
+        self._environ = environ
+        self._credentials = credentials
 
-def _password(
-    key: str,
-    source: SecretSource | None,
-    environ: Mapping[str, str],
-    problems: list[ConfigProblem],
-) -> str | None:
-    text = _read(key, source, environ, problems)
-    if text == "" and source is not None:
-        problems.append(ConfigProblem(key, shown(source), "it is empty", "Write the password"))
-    return text
-
-
-def _keys(
-    at: str, endpoint: EndpointConfig, environ: Mapping[str, str], problems: list[ConfigProblem]
-) -> tuple[bytes, ...]:
-    found = []
-    for where, source in sources(endpoint):
-        text = _read(f"{at}.{where}", source, environ, problems)
-        if text is None:
-            continue
+    def text(self, key: str, source: SecretSource | None) -> str | None:
+        if source is None or (source.credential is not None and not self._credentials):
+            return None
         try:
-            found.append(parse_key(text))
-        except ValueError as error:
-            problems.append(ConfigProblem(f"{at}.{where}", shown(source), str(error), _MAKE_ONE))
-    return tuple(found)
+            return read_secret(source, self._environ)
+        except _Unreadable as error:
+            self.problems.append(ConfigProblem(key, shown(source), error.args[0], error.args[1]))
+            return None
+
+    def password(self, key: str, source: SecretSource | None) -> str | None:
+        text = self.text(key, source)
+        if text == "" and source is not None:
+            self.problems.append(
+                ConfigProblem(key, shown(source), "it is empty", "Write the password")
+            )
+        return text
+
+    def keys(self, at: str, endpoint: EndpointConfig) -> tuple[bytes, ...]:
+        found = []
+        for where, source in sources(endpoint):
+            text = self.text(f"{at}.{where}", source)
+            if text is None:
+                continue
+            try:
+                found.append(parse_key(text))
+            except ValueError as error:
+                self.problems.append(
+                    ConfigProblem(f"{at}.{where}", shown(source), str(error), _MAKE_ONE)
+                )
+        return tuple(found)
 
 
 def _try_tls(tls: KafkaTls, problems: list[ConfigProblem]) -> None:
