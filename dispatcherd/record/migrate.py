@@ -100,6 +100,13 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
     return applied
 
 
+# Not to_regclass: it may answer from a cache that an advisory lock does not bring up to date.
+_EXISTS = (
+    "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE c.relname = $1 AND n.nspname = current_schema())"
+)
+
+
 async def make_day_partitions(connection: Connection, days_ahead: int) -> int:
     """Create the `attempts` partitions of today and the days ahead, by the server's clock.
 
@@ -121,8 +128,8 @@ async def make_day_partitions(connection: Connection, days_ahead: int) -> int:
             continue
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK + 1)
-            if await connection.fetchval("SELECT to_regclass($1)", name) is not None:
-                continue
+            if await connection.fetchval(_EXISTS, name):
+                continue  # made by another process, which had the lock before us
             await connection.execute(
                 f"CREATE TABLE {name} PARTITION OF attempts FOR VALUES "
                 f"FROM ('{row['day']}') TO (date '{row['day']}' + 1)"
