@@ -186,6 +186,28 @@ def test_a_database_that_does_not_answer_is_given_up(
         proxy.stop()
 
 
+def test_the_daemon_gives_up_on_parts_that_do_not_come_with_the_reason(
+    commands: Callable[..., Commands], tmp_path: Path, database: Database
+) -> None:
+    commands().ok("migrate")
+    gone = f"127.0.0.1:{free_port()}"
+    for kafka, dsn, part in (
+        (gone, database.dsn, "Kafka"),
+        (gone, f"postgresql://u@{gone}/x", "Postgres"),
+    ):
+        config = {
+            "kafka": {"topics": ["t"], "bootstrap_servers": [kafka]},
+            "postgres": {"dsn": dsn},
+            "admin": {"port": 0},
+            "start_timeout_seconds": 1,
+        }
+        failed = Commands(tmp_path / part, config).run("run")
+        assert failed.returncode == 1
+        last = json.loads(failed.stderr.splitlines()[-1])
+        assert last["event"] == "failed"
+        assert part in last["error"]
+
+
 # --- deliveries ------------------------------------------------------------------------------
 
 
