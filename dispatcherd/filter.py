@@ -15,7 +15,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from dispatcherd.config.model import FilterCondition, FilterConfig
+from dispatcherd.config.check_endpoint import check_form
+from dispatcherd.config.model import OPERATORS, FilterCondition, FilterConfig
 from dispatcherd.delivery import Event, Matcher
 from dispatcherd.errors import ConfigError, ConfigProblem
 
@@ -23,15 +24,6 @@ _Scalar = str | int | float | bool
 _Test = Callable[[Any], bool]
 
 _MISSING: Final = object()
-_OPERATORS = (
-    "equals",
-    "not_equals",
-    "one_of",
-    "prefix",
-    "greater_than",
-    "less_than",
-    "exists",
-)
 _is_number = re.compile(rb"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,9})?").fullmatch
 _INDEX_DIGITS = 9
 
@@ -100,21 +92,15 @@ def _compile_list(
 ) -> list[Matcher]:
     compiled = []
     for number, condition in enumerate(conditions):
-        key = f"filter.{name}[{number}]"
-        present = [word for word in _OPERATORS if getattr(condition, word) is not None]
-        if (condition.header is None) == (condition.field is None):
-            value = "header and field" if condition.field is not None else "neither"
-            remedy = "Give `header: <name>` or `field: <dotted path>`"
-            problems.append(ConfigProblem(key, value, "tests not exactly one thing", remedy))
-        elif not present:
-            remedy = f"Give one of {', '.join(_OPERATORS)}"
-            problems.append(ConfigProblem(key, "no operator", "has nothing to test for", remedy))
-        else:
-            compiled.append(_compile_condition(condition, present))
+        mistakes = list(check_form(f"filter.{name}[{number}]", condition))
+        problems += mistakes
+        if not mistakes:
+            compiled.append(_compile_condition(condition))
     return compiled
 
 
-def _compile_condition(condition: FilterCondition, present: Sequence[str]) -> Matcher:
+def _compile_condition(condition: FilterCondition) -> Matcher:
+    present = [word for word in OPERATORS if getattr(condition, word) is not None]
     when_missing = all(
         word == "not_equals" or (word == "exists" and not condition.exists) for word in present
     )

@@ -25,6 +25,7 @@ CONFIG_OPTION = click.option(
     envvar="DISPATCHERD_CONFIG",
     help="Path of config.yaml (or $DISPATCHERD_CONFIG).",
 )
+_MOST_PROBLEMS = 50
 JSON_OPTION = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document or line each."
 )
@@ -38,8 +39,10 @@ def explained(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **options)
         except ConfigError as error:
-            for problem in error.problems:
+            for problem in error.problems[:_MOST_PROBLEMS]:
                 click.echo(f"config: {problem}", err=True)
+            if len(error.problems) > _MOST_PROBLEMS:
+                click.echo(f"config: {len(error.problems)} problems in all", err=True)
             sys.exit(2)
         except DispatcherdError as error:
             click.echo(f"dispatcherd: {error}", err=True)
@@ -89,7 +92,8 @@ def check_config(config_path: str | None, no_secrets: bool) -> None:
     if not no_secrets:
         load_secrets(config, os.environ)
     click.echo(effective(config), nl=False)
-    click.echo(f"ok: {len(config.endpoints)} endpoints", err=True)
+    plural = "" if len(config.endpoints) == 1 else "s"
+    click.echo(f"ok: {len(config.endpoints)} endpoint{plural}", err=True)
     if not config.endpoints:
         click.echo("note: endpoints is empty: every event is settled unsent", err=True)
 
@@ -126,11 +130,13 @@ def deliveries(config_path: str | None, as_json: bool, **filters: Any) -> None:
 @CONFIG_OPTION
 @click.option("--endpoint", help="All of this endpoint.")
 @click.option(
-    "--state", type=click.Choice(["owed", "dead", "all"]), default="dead", show_default=True
+    "--state",
+    type=click.Choice(["owed", "dead", "all"]),
+    help="Default: dead; with --id: all.",
 )
 @click.option("--type", "event_type", help="All of this event type.")
 @click.option("--id", "webhook_id", help="The one with this webhook id (at every endpoint).")
-@click.option("--all", "everything", is_flag=True, help="All dead letters.")
+@click.option("--all", "everything", is_flag=True, help="All in that state.")
 @click.option("--discard", is_flag=True, help="Give them up instead of retrying.")
 @JSON_OPTION
 @explained
@@ -139,6 +145,8 @@ def retry(config_path: str | None, as_json: bool, **filters: Any) -> None:
     and otherwise when one starts."""
     from dispatcherd.cli.operate import request_deliveries
 
+    if filters["state"] is None:
+        filters["state"] = "dead" if filters["webhook_id"] is None else "all"
     request_deliveries(read_config(config_path), as_json=as_json, **filters)
 
 
@@ -173,7 +181,12 @@ def endpoints_remove(config_path: str | None, name: str) -> None:
 @CONFIG_OPTION
 @click.option("--bootstrap", help="host:port of a broker; default: the configuration's.")
 @click.option("--topic", required=True)
-@click.option("--file", "path", type=click.Path(allow_dash=True), help="JSON lines; - for stdin.")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    help="JSON lines; - for stdin.",
+)
 @click.option("--key", help="Kafka key of every event; default: none.")
 @click.argument("events", nargs=-1)
 @explained

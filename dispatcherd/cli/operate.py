@@ -11,18 +11,19 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
+import asyncpg
 import click
 import orjson
-from rich.console import Console
-from rich.table import Table
 
+from dispatcherd.cli.table import show
 from dispatcherd.config.model import Config
-from dispatcherd.config.secrets import load_secrets
+from dispatcherd.config.secrets import postgres_password
+from dispatcherd.config.show import mask_dsn
 from dispatcherd.delivery import Request
-from dispatcherd.errors import ConfigError, ConfigProblem, StoreError
+from dispatcherd.errors import StoreError, StoreUnavailable
 from dispatcherd.record import look, registry
 from dispatcherd.record import migrate as migrations
-from dispatcherd.record.connection import Connection, Database
+from dispatcherd.record.connection import Connection, Database, describe
 
 T = TypeVar("T")
 
@@ -31,16 +32,22 @@ def with_database(
     config: Config, work: Callable[[Connection], Awaitable[T]], check_schema: bool = True
 ) -> T:
     """Run `work` with a connection; raises StoreUnavailable or StoreError in words."""
-    bare = config.model_copy(update={"endpoints": []})  # their secrets are of no use here
-    secrets = load_secrets(bare, os.environ)
+    password = postgres_password(config, os.environ)
 
     async def main() -> T:
-        database = Database(config.postgres, secrets.postgres_password)
+        database = Database(config.postgres, password)
         try:
             async with database.session() as connection:
                 if check_schema:
                     await migrations.check_schema(connection, config.postgres.schema_name)
                 return await work(connection)
+        except StoreUnavailable as error:
+            where = mask_dsn(config.postgres.dsn)
+            raise StoreUnavailable(
+                f"{error}. Check that it runs, and postgres.dsn: {where}"
+            ) from error
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise StoreError(f"Postgres refuses: {describe(error)}") from error
         finally:
             await database.close()
 
@@ -68,6 +75,7 @@ def show_deliveries(config: Config, as_json: bool, limit: int, **filters: Any) -
     wanted = look.Wanted(**filters)
 
     async def work(connection: Connection) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        await _check_endpoint(connection, wanted)
         found = await look.deliveries(connection, wanted, limit)
         return found, await look.totals(connection, wanted)
 
@@ -76,27 +84,25 @@ def show_deliveries(config: Config, as_json: bool, limit: int, **filters: Any) -
         for row in rows:
             click.echo(orjson.dumps(row, default=str).decode())
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("id", "endpoint", "type", "state", "reason", "status", "attempts", "due"):
-        table.add_column(column, no_wrap=column in ("id", "state"))
-    for row in rows:
-        due = "-" if row["state"] == "dead" else _moment(row["due"])
-        if row["request"]:
-            due = f"{row['request']} asked for"
-        table.add_row(
-            row["id"],
-            row["endpoint"],
-            row["type"],
-            row["state"],
-            row["reason"],
-            str(row["status"] or "-"),
-            str(row["attempts"]),
-            due,
-        )
-    console = Console(width=None if os.isatty(1) else 160)
-    if rows:
-        console.print(table)
-    console.print(f"{totals['owed']} owed, {totals['dead']} dead letters; {len(rows)} shown")
+    show(
+        ("id", "endpoint", "type", "state", "reason", "status", "attempts", "due"),
+        [
+            (
+                row["id"],
+                row["endpoint"],
+                row["type"],
+                row["state"],
+                row["reason"],
+                str(row["status"] or "-"),
+                str(row["attempts"]),
+                _due(row),
+            )
+            for row in rows
+        ],
+    )
+    hidden = totals["owed"] + totals["dead"] - len(rows)
+    more = f"; {len(rows)} shown, --limit {len(rows) + hidden} shows all" if hidden > 0 else ""
+    click.echo(f"{totals['owed']} owed, {_count(totals['dead'], 'dead letter')}{more}")
 
 
 def request_deliveries(
@@ -104,30 +110,40 @@ def request_deliveries(
 ) -> None:
     """Mark what matches; the partitions' owners do the rest."""
     wanted = look.Wanted(**filters)
-    if not (everything or wanted.endpoint or wanted.event_type or wanted.webhook_id):
-        raise ConfigError(
-            [
-                ConfigProblem(
-                    "retry",
-                    "(no filter)",
-                    "it would match everything",
-                    "Give --endpoint, --type or --id, or say --all",
-                )
-            ]
+    named = wanted.endpoint or wanted.event_type or wanted.webhook_id
+    if everything == bool(named):
+        raise click.UsageError(
+            "Say which: --endpoint, --type or --id (each that is given must match); or --all."
         )
 
-    async def work(connection: Connection) -> tuple[int, int]:
+    async def work(connection: Connection) -> tuple[look.Asked, int]:
+        await _check_endpoint(connection, wanted)
         asked = await look.ask(connection, wanted, Request.DISCARD if discard else Request.RETRY)
         return asked, await look.running(connection)
 
     asked, running = with_database(config, work)
     if as_json:
-        click.echo(orjson.dumps({"matched": asked, "daemons": running}).decode())
+        told = {"matched": asked.count, "endpoint_removed": asked.removed, "daemons": running}
+        click.echo(orjson.dumps(told).decode())
         return
-    word = "to be discarded" if discard else "due now"
-    click.echo(f"{asked} deliveries {word}")
-    if asked and not running:
+    word = "will be discarded" if discard else "due now"
+    click.echo(f"{_count(asked.count, 'delivery', 'deliveries')} {word}")
+    if asked.removed:
+        click.echo(
+            f"{asked.removed} more were left alone: their endpoint is removed, and they can only "
+            "be discarded"
+        )
+    if asked.count and not running:
         click.echo("no daemon is running: it takes effect when one starts")
+
+
+async def _check_endpoint(connection: Connection, wanted: look.Wanted) -> None:
+    if wanted.endpoint is not None and not await look.known_endpoint(connection, wanted.endpoint):
+        raise StoreError(_no_endpoint(wanted.endpoint))
+
+
+def _no_endpoint(name: str) -> str:
+    return f"no endpoint {name!r} is registered. See: dispatcherd endpoints list"
 
 
 def show_endpoints(config: Config, as_json: bool) -> None:
@@ -137,13 +153,20 @@ def show_endpoints(config: Config, as_json: bool) -> None:
         for row in rows:
             click.echo(orjson.dumps(row, default=str).decode())
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("endpoint", "url", "owed", "dead", "owed since"):
-        table.add_column(column)
-    for row in rows:
-        since = _moment(row["oldest"]) if row["oldest"] else "-"
-        table.add_row(row["endpoint"], row["url"], str(row["owed"]), str(row["dead"]), since)
-    Console(width=None if os.isatty(1) else 160).print(table)
+    show(
+        ("endpoint", "url", "owed", "dead", "owed since"),
+        [
+            (
+                row["endpoint"],
+                row["url"],
+                str(row["owed"]),
+                str(row["dead"]),
+                _moment(row["oldest"]) if row["oldest"] else "-",
+            )
+            for row in rows
+        ],
+    )
+    click.echo(_count(len(rows), "endpoint"))
 
 
 def remove_endpoint(config: Config, name: str) -> None:
@@ -153,9 +176,19 @@ def remove_endpoint(config: Config, name: str) -> None:
         return await registry.remove(connection, name)
 
     if not with_database(config, work):
-        raise StoreError(f"no endpoint {name!r} is registered. See: dispatcherd endpoints list")
+        raise StoreError(_no_endpoint(name))
     click.echo(f"removed {name}; what it was owed becomes dead letters (endpoint_removed)")
+
+
+def _due(row: dict[str, Any]) -> str:
+    if row["request"]:
+        return f"({row['request']} asked for)"
+    return "-" if row["state"] == "dead" else _moment(row["due"])
 
 
 def _moment(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

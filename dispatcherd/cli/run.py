@@ -152,7 +152,7 @@ class Daemon:
         stale = changed(self._config, config)
         if stale:
             logger.warning("restart_needed", reason=f"these take effect at a restart: {stale}")
-        if config.log.level != self._config.log.level:
+        if config.log != self._config.log:
             log.configure(config.log)
         self._config = self._config.model_copy(
             update={"endpoints": config.endpoints, "log": config.log}

@@ -1,57 +1,45 @@
 """Rules that a single key's type cannot state: between keys, inside texts.
 
-Invariant: pure; says every problem at once. Leaves out: what needs the network or the file system.
+Invariant: pure; says every problem at once; no problem shows what may be a secret. Leaves out: what
+needs the network or the file system (secrets), and what concerns one endpoint (check_endpoint).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from ipaddress import ip_network
+from urllib.parse import parse_qsl, urlsplit
 
 from dispatcherd.address import AddressGuard
-from dispatcherd.config.model import (
-    Config,
-    EndpointConfig,
-    FilterCondition,
-    LimitsConfig,
-    SecretSource,
-)
-from dispatcherd.errors import AddressForbidden, ConfigProblem
+from dispatcherd.config.check_endpoint import check_endpoint
+from dispatcherd.config.check_secret import check_secret
+from dispatcherd.config.model import Config, DecodeConfig, KafkaConfig, LimitsConfig
+from dispatcherd.config.show import has_password
+from dispatcherd.errors import ConfigProblem
 
-_TYPE_PATTERN = re.compile(r"!?(\*|[A-Za-z0-9_:/-]+(\.[A-Za-z0-9_:/-]+)*(\.\*)?)")
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_OURS = {
-    "webhook-id",
-    "webhook-timestamp",
-    "webhook-signature",
-    "webhook-attempt",
-    "x-webhook-version",
-    "content-type",
-    "content-length",
-    "host",
-    "transfer-encoding",
-    "connection",
-    "user-agent",
-}
-_OPERATORS = (
-    "equals",
-    "not_equals",
-    "one_of",
-    "prefix",
-    "greater_than",
-    "less_than",
-    "exists",
-)
+_SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_HOST = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::([0-9]+))?")
+_DSN_REMEDY = "Write postgresql://user@host:5432/database"
+_TAKEN_HEADERS = ("ce_type", "ce_id", "ce_time", "ce_version", "webhook-tenant")
 
 
-def check(config: Config) -> list[ConfigProblem]:
-    """Every rule that spans keys."""
-    problems = [*_kafka(config), *_network(config), *_limits(config.limits)]
-    problems += _secret_source(config, "postgres.password", config.postgres.password)
+def check(config: Config, from_environment: Collection[str] = ()) -> list[ConfigProblem]:
+    """Every rule that spans keys. In the keys `from_environment` a secret may stand."""
+    problems = [
+        *_kafka(config.kafka),
+        *_topics(config.kafka),
+        *_postgres(config, from_environment),
+        *_network(config),
+        *_decode(config.decode),
+        *_limits(config.limits),
+    ]
+    inline = config.allow_inline_secrets
+    problems += check_secret("postgres.password", config.postgres.password, inline)
     if config.kafka.sasl is not None:
-        problems += _secret_source(config, "kafka.sasl.password", config.kafka.sasl.password)
+        problems += check_secret("kafka.sasl.password", config.kafka.sasl.password, inline)
     counts = Counter(endpoint.id for endpoint in config.endpoints)
     guard = None
     if not any(p.key.startswith("network.allowed_networks") for p in problems):
@@ -59,12 +47,9 @@ def check(config: Config) -> list[ConfigProblem]:
     for index, endpoint in enumerate(config.endpoints):
         at = f"endpoints[{index}] ({endpoint.id})"
         if counts[endpoint.id] > 1:
-            problems.append(
-                ConfigProblem(
-                    f"{at}.id", repr(endpoint.id), "two endpoints have this id", "Rename one"
-                )
-            )
-        problems += _endpoint(config, guard, at, endpoint)
+            trouble = f"{counts[endpoint.id]} endpoints have this id"
+            problems.append(ConfigProblem(f"{at}.id", repr(endpoint.id), trouble, "Rename one"))
+        problems += check_endpoint(config, guard, at, endpoint)
     return problems
 
 
@@ -72,78 +57,164 @@ def check_runnable(config: Config) -> list[ConfigProblem]:
     """What `run` needs beyond a valid configuration."""
     if config.kafka.topics or config.kafka.topic_patterns:
         return []
-    return [
-        ConfigProblem(
-            "kafka.topics", "[]", "there is nothing to consume", "Name a topic, or a topic_patterns"
-        )
-    ]
+    remedy = "Name a topic there, or a pattern in kafka.topic_patterns"
+    return [ConfigProblem("kafka.topics", "[]", "there is nothing to consume", remedy)]
 
 
-def _kafka(config: Config) -> Iterator[ConfigProblem]:
-    kafka = config.kafka
-    for i, pattern in enumerate(kafka.topic_patterns):
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            yield ConfigProblem(
-                f"kafka.topic_patterns[{i}]",
-                repr(pattern),
-                f"not a regular expression: {error}",
-                "Mend it; a plain name belongs into kafka.topics",
-            )
-    for i, server in enumerate(kafka.bootstrap_servers):
-        host, _, port = server.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 65_536:
-            yield ConfigProblem(
-                f"kafka.bootstrap_servers[{i}]", repr(server), "not host:port", "Write host:9092"
-            )
+def _kafka(kafka: KafkaConfig) -> Iterator[ConfigProblem]:
     if not kafka.bootstrap_servers:
         yield ConfigProblem(
             "kafka.bootstrap_servers", "[]", "no broker is named", "Write [host:9092]"
         )
+    for i, server in enumerate(kafka.bootstrap_servers):
+        match = _SERVER.fullmatch(server)
+        if match is None or not 0 < int(match[2]) < 65_536:
+            yield ConfigProblem(
+                f"kafka.bootstrap_servers[{i}]",
+                repr(server[:80]),
+                "not host:port",
+                "Write host:9092, and each broker as an item of its own",
+            )
     if kafka.heartbeat_interval_seconds * 3 > kafka.session_timeout_seconds:
         yield ConfigProblem(
             "kafka.heartbeat_interval_seconds",
-            str(kafka.heartbeat_interval_seconds),
+            f"{kafka.heartbeat_interval_seconds:g}",
             "more than a third of kafka.session_timeout_seconds "
-            f"({kafka.session_timeout_seconds}): one late heartbeat would cost the membership",
-            f"Write {kafka.session_timeout_seconds / 3:g} or less",
+            f"({kafka.session_timeout_seconds:g}): one late heartbeat would cost the membership",
+            f"Write {math.floor(kafka.session_timeout_seconds * 100 / 3) / 100:g} or less",
         )
     if kafka.request_timeout_seconds <= kafka.rebalance_timeout_seconds:
         yield ConfigProblem(
             "kafka.request_timeout_seconds",
-            str(kafka.request_timeout_seconds),
+            f"{kafka.request_timeout_seconds:g}",
             "not above kafka.rebalance_timeout_seconds "
-            f"({kafka.rebalance_timeout_seconds}): joining would time out",
+            f"({kafka.rebalance_timeout_seconds:g}): joining would time out",
             f"Write {kafka.rebalance_timeout_seconds + 10:g}",
         )
+    if kafka.fetch_max_bytes_per_partition > kafka.fetch_max_bytes:
+        yield _above(
+            "kafka.fetch_max_bytes_per_partition",
+            kafka.fetch_max_bytes_per_partition,
+            "kafka.fetch_max_bytes",
+            kafka.fetch_max_bytes,
+        )
     if kafka.tls is not None and (kafka.tls.cert_file is None) != (kafka.tls.key_file is None):
+        lacking = "cert_file" if kafka.tls.cert_file is None else "key_file"
         yield ConfigProblem(
-            "kafka.tls.cert_file",
-            repr(kafka.tls.cert_file),
+            f"kafka.tls.{lacking}",
+            "(missing)",
             "certificate and key go together",
             "Give both cert_file and key_file, or neither",
         )
+
+
+def _topics(kafka: KafkaConfig) -> Iterator[ConfigProblem]:
+    for i, topic in enumerate(kafka.topics):
+        if topic in (".", ".."):
+            yield ConfigProblem(
+                f"kafka.topics[{i}]", repr(topic), "no topic can have this name", "Write another"
+            )
+    broken = False
+    for i, pattern in enumerate(kafka.topic_patterns):
+        try:
+            re.compile(f"^(?:{pattern})$")
+            re.compile(pattern)
+        except re.error as error:
+            broken = True
+            yield ConfigProblem(
+                f"kafka.topic_patterns[{i}]",
+                repr(pattern[:80]),
+                f"not a regular expression: {error}",
+                "Mend it (.* stands for any text); a plain name belongs into kafka.topics",
+            )
+    if broken:
+        return
+    try:
+        re.compile("|".join(f"(?:{pattern})" for pattern in kafka.topic_patterns))
+    except re.error as error:
+        yield ConfigProblem(
+            "kafka.topic_patterns",
+            "(a list)",
+            f"each is a regular expression, but together they are none: {error}",
+            "Use a group's name in one pattern only",
+        )
+
+
+def _postgres(config: Config, from_environment: Collection[str]) -> Iterator[ConfigProblem]:
+    postgres = config.postgres
+    for name in ("dsn", "listen_dsn"):
+        dsn, key = getattr(postgres, name), f"postgres.{name}"
+        if dsn is None:
+            continue
+        trouble = _dsn_trouble(dsn)
+        if trouble is not None:
+            yield ConfigProblem(key, "***", trouble, _DSN_REMEDY)
+        elif has_password(dsn) and key not in from_environment and not config.allow_inline_secrets:
+            yield ConfigProblem(
+                key,
+                "***",
+                "it holds a password, and secrets are not written into the configuration",
+                "Use postgres.password: {file: /path}, or set the whole of it in "
+                f"DISPATCHERD_POSTGRES__{name.upper()}",
+            )
+    schema = postgres.schema_name
+    if schema.startswith("pg_") or schema == "information_schema":
+        yield ConfigProblem(
+            "postgres.schema_name", repr(schema), "Postgres keeps this name", "Write another"
+        )
+
+
+def _dsn_trouble(dsn: str) -> str | None:
+    """Why asyncpg could not take a DSN, without a word of it; None if it can."""
+    try:
+        split = urlsplit(dsn)
+        parse_qsl(split.query, strict_parsing=bool(split.query))
+    except ValueError:
+        return "not a URL that can be parsed"
+    if split.scheme not in ("postgresql", "postgres") or not dsn.startswith(f"{split.scheme}://"):
+        return "not a postgresql:// URL (the form `host=… user=…` is not taken)"
+    if split.netloc.count("@") > 1 or "@" in split.path:
+        return "a user name or password holds @ or /: write %40 or %2F there"
+    for host in split.netloc.rpartition("@")[2].split(","):
+        match = _HOST.fullmatch(host)
+        if match is None or not 0 < int(match[1] or "1") < 65_536:
+            return "a host or port in it is none; a / in the password is written %2F"
+    return None
 
 
 def _network(config: Config) -> Iterator[ConfigProblem]:
     for i, network in enumerate(config.network.allowed_networks):
         try:
             ip_network(network)
-        except ValueError as error:
+        except ValueError:
+            trouble, remedy = "not a network", "Write a network such as 10.1.0.0/16"
             try:
                 remedy = f"Write {ip_network(network, strict=False)}"
+                trouble = "not a network: it has bits set behind its prefix"
             except ValueError:
-                remedy = "Write a network such as 10.1.0.0/16"
-            yield ConfigProblem(f"network.allowed_networks[{i}]", repr(network), str(error), remedy)
+                pass
+            yield ConfigProblem(
+                f"network.allowed_networks[{i}]", repr(network[:80]), trouble, remedy
+            )
     limits = config.network
     if limits.max_connections_per_host > limits.max_connections:
-        yield ConfigProblem(
+        yield _above(
             "network.max_connections_per_host",
-            str(limits.max_connections_per_host),
-            f"above network.max_connections ({limits.max_connections})",
-            f"Write {limits.max_connections} or less",
+            limits.max_connections_per_host,
+            "network.max_connections",
+            limits.max_connections,
         )
+
+
+def _decode(decode: DecodeConfig) -> Iterator[ConfigProblem]:
+    taken = dict.fromkeys(_TAKEN_HEADERS, "dispatcherd reads it for something else")
+    for name in ("type_header", "id_header", "version_header"):
+        header = getattr(decode, name).lower()
+        if header in taken:
+            yield ConfigProblem(
+                f"decode.{name}", repr(header[:80]), taken[header], "Write another header's name"
+            )
+        taken[header] = f"the same as decode.{name}"
 
 
 def _limits(limits: LimitsConfig) -> Iterator[ConfigProblem]:
@@ -155,121 +226,10 @@ def _limits(limits: LimitsConfig) -> Iterator[ConfigProblem]:
     ):
         low, high = getattr(limits, small), getattr(limits, large)
         if low > high:
-            yield ConfigProblem(
-                f"limits.{small}",
-                str(low),
-                f"above limits.{large} ({high})",
-                f"Write {high} or less, or raise limits.{large}",
-            )
+            yield _above(f"limits.{small}", low, f"limits.{large}", high)
 
 
-def _secret_source(
-    config: Config, key: str, source: SecretSource | None
-) -> Iterator[ConfigProblem]:
-    if source is None:
-        return
-    given = [k for k in ("file", "credential", "env", "inline") if getattr(source, k) is not None]
-    if len(given) != 1:
-        yield ConfigProblem(
-            key,
-            "{" + ", ".join(given) + "}",
-            "a secret has exactly one source",
-            "Give one of file, credential, env (or inline)",
-        )
-    elif given == ["inline"] and not config.allow_inline_secrets:
-        yield ConfigProblem(
-            f"{key}.inline",
-            "***",
-            "secrets are not written into the configuration",
-            "Use file, credential or env; for a try-out set allow_inline_secrets: true",
-        )
-
-
-def _endpoint(
-    config: Config, guard: AddressGuard | None, at: str, endpoint: EndpointConfig
-) -> Iterator[ConfigProblem]:
-    if guard is not None:
-        try:
-            guard.check_url(endpoint.url, config.network.allow_http)
-        except AddressForbidden as error:
-            trouble, _, remedy = str(error).partition("; ")
-            remedy = remedy[:1].upper() + remedy[1:] if remedy else "Write https://host/path"
-            yield ConfigProblem(f"{at}.url", repr(endpoint.url[:100]), trouble, remedy)
-    for i, pattern in enumerate(endpoint.event_types):
-        if _TYPE_PATTERN.fullmatch(pattern) is None:
-            yield ConfigProblem(
-                f"{at}.event_types[{i}]",
-                repr(pattern[:100]),
-                "not an event type pattern",
-                "Write order.created, order.*, * or !order.deleted",
-            )
-    if not endpoint.event_types:
-        yield ConfigProblem(
-            f"{at}.event_types", "[]", "it would get no event", 'Write ["*"] for all'
-        )
-    yield from _headers(at, endpoint)
-    yield from _secrets(config, at, endpoint)
-    if endpoint.filter is not None:
-        for group in ("all", "any", "none"):
-            for i, condition in enumerate(getattr(endpoint.filter, group)):
-                yield from _condition(f"{at}.filter.{group}[{i}]", condition)
-
-
-def _headers(at: str, endpoint: EndpointConfig) -> Iterator[ConfigProblem]:
-    names = [(f"{at}.headers.{name}", name) for name in endpoint.headers]
-    if endpoint.sign.hex_header is not None:
-        names.append((f"{at}.sign.hex_header", endpoint.sign.hex_header))
-    for key, name in names:
-        if _HEADER_NAME.fullmatch(name) is None:
-            yield ConfigProblem(key, repr(name), "not a header name", "Use letters, digits and -")
-        elif name.lower() in _OURS:
-            yield ConfigProblem(key, repr(name), "dispatcherd sets this header itself", "Remove it")
-    for name, value in endpoint.headers.items():
-        if not value.isprintable() or not value.isascii():
-            yield ConfigProblem(
-                f"{at}.headers.{name}",
-                "***",
-                "the value holds a line break or a character outside ASCII",
-                "Write one line of printable ASCII",
-            )
-
-
-def _secrets(config: Config, at: str, endpoint: EndpointConfig) -> Iterator[ConfigProblem]:
-    signed = endpoint.sign.standard or endpoint.sign.hex_header is not None
-    given = endpoint.secret is not None or bool(endpoint.secrets)
-    if signed and not given:
-        yield ConfigProblem(
-            f"{at}.secret",
-            "(missing)",
-            "requests are signed, and there is no secret to sign with",
-            "Add `secret: {file: /path}`; to send unsigned on purpose: sign: {standard: false}",
-        )
-    if given and not signed:
-        yield ConfigProblem(
-            f"{at}.sign",
-            "standard: false",
-            "there is a secret, and nothing that uses it",
-            "Set sign.standard: true or sign.hex_header",
-        )
-    if endpoint.secret is not None:
-        yield from _secret_source(config, f"{at}.secret", endpoint.secret)
-    for i, source in enumerate(endpoint.secrets):
-        yield from _secret_source(config, f"{at}.secrets[{i}]", source)
-
-
-def _condition(at: str, condition: FilterCondition) -> Iterator[ConfigProblem]:
-    if (condition.header is None) == (condition.field is None):
-        yield ConfigProblem(
-            at,
-            f"header: {condition.header}, field: {condition.field}",
-            "a condition looks at a header or at a field",
-            "Give exactly one of header and field",
-        )
-    given = [name for name in _OPERATORS if getattr(condition, name) is not None]
-    if len(given) != 1:
-        yield ConfigProblem(
-            at,
-            ", ".join(given) or "(no test)",
-            "a condition makes exactly one test",
-            f"Give one of {', '.join(_OPERATORS)}",
-        )
+def _above(key: str, value: float, other: str, most: float) -> ConfigProblem:
+    return ConfigProblem(
+        key, str(value), f"above {other} ({most})", f"Write {most} or less, or raise {other}"
+    )

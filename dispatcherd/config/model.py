@@ -1,72 +1,90 @@
 """The configuration as the rest of the program sees it: strict, frozen, every key with its default.
 
-Invariant: what passes here can be run. Leaves out: where the values come from (`load`), and the
-words of a mistake (`explain`). Durations are seconds, sizes are bytes, unless the name says else.
+Invariant: every key has a type, a bound and (but for `required` ones) a default that can be run.
+Leaves out: where the values come from (`load`), rules between keys (`check`) and the words of a
+mistake (`explain`). Durations are seconds, sizes are bytes, unless the name says else. What a key
+is for stands in config.yaml.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Timeout = Annotated[float, Field(ge=0.01, le=86_400)]
+"""One that Kafka or Postgres is given: whole milliseconds, 32 bits, and 0 would mean none."""
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Bytes = Annotated[int, Field(ge=1, le=16 * 1024**3)]
+FetchBytes = Annotated[int, Field(ge=1, le=2**31 - 1)]
+"""Kafka's protocol has 32 bits for it."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+FilePath = Annotated[str, StringConstraints(pattern=r"^/.+")]
+Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+EventVersion = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,32}$")]
 
 STANDARD_SCHEDULE_SECONDS = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 """The example of Standard Webhooks 1.0, "Deliverability and reliability"."""
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_means_defaults(cls, value: Any) -> Any:
+        """`kafka:` with every line below it commented out is not a mistake."""
+        return {} if value is None else value
 
 
 class SecretSource(Section):
     """Where a secret is read from. Exactly one; `inline` only with `allow_inline_secrets: true`."""
 
-    file: str | None = None
-    credential: str | None = None
+    file: FilePath | None = None
+    credential: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,255}$")] | None = None
     """Name of a systemd credential, read from `$CREDENTIALS_DIRECTORY`."""
-    env: str | None = None
+    env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,255}$")] | None = None
     inline: SecretStr | None = None
 
 
 class KafkaTls(Section):
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
+    ca_file: FilePath | None = None
+    cert_file: FilePath | None = None
+    key_file: FilePath | None = None
     verify_hostname: bool = True
 
 
 class KafkaSasl(Section):
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    username: str
+    username: Text
     password: SecretSource
 
 
 class KafkaConfig(Section):
     bootstrap_servers: list[str] = ["127.0.0.1:9092"]
-    topics: list[str] = []
-    topic_patterns: list[str] = []
+    topics: list[Topic] = []
+    topic_patterns: list[Text] = []
     """Regular expressions, matched against whole topic names."""
-    group_id: str = "dispatcherd"
-    client_id: str = "dispatcherd"
+    group_id: Text = "dispatcherd"
+    client_id: Text = "dispatcherd"
     start: Literal["earliest", "latest"] = "earliest"
     """Where a partition never claimed before starts; one added to a known topic: earliest."""
     on_out_of_range: Literal["stop", "earliest", "latest"] = "stop"
     on_topic_recreated: Literal["stop", "continue"] = "stop"
     on_unreadable: Literal["stop", "skip"] = "stop"
     """What cannot be read as a batch of records at all: skip leaves a row in the quarantine."""
-    session_timeout_seconds: Seconds = 30.0
-    heartbeat_interval_seconds: Seconds = 3.0
-    rebalance_timeout_seconds: Seconds = 30.0
-    request_timeout_seconds: Seconds = 40.0
-    metadata_max_age_seconds: Seconds = 60.0
-    fetch_max_bytes: Bytes = 16_777_216
-    fetch_max_bytes_per_partition: Bytes = 1_048_576
-    fetch_max_wait_seconds: Seconds = 0.5
+    session_timeout_seconds: Timeout = 30.0
+    heartbeat_interval_seconds: Timeout = 3.0
+    rebalance_timeout_seconds: Timeout = 30.0
+    request_timeout_seconds: Timeout = 40.0
+    metadata_max_age_seconds: Timeout = 60.0
+    fetch_max_bytes: FetchBytes = 16_777_216
+    fetch_max_bytes_per_partition: FetchBytes = 1_048_576
+    fetch_max_wait_seconds: Timeout = 0.5
     """How long a broker that has no new record may hold a fetch."""
     max_poll_records: Count = 1_000
     isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"
@@ -84,12 +102,12 @@ class PostgresConfig(Section):
         "dispatcherd"
     )
     pool_size: Annotated[int, Field(ge=2, le=50)] = 3
-    connect_timeout_seconds: Seconds = 10.0
-    statement_timeout_seconds: Seconds = 30.0
-    lock_timeout_seconds: Seconds = 5.0
+    connect_timeout_seconds: Timeout = 10.0
+    statement_timeout_seconds: Timeout = 30.0
+    lock_timeout_seconds: Timeout = 5.0
     statement_cache_size: Annotated[int, Field(ge=0, le=10_000)] = 200
     """0 behind pgbouncer in transaction mode."""
-    flush_interval_seconds: Seconds = 0.05
+    flush_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 0.05
     flush_max_rows: Count = 5_000
     partitions_ahead_days: Annotated[int, Field(ge=1, le=365)] = 7
     poll_interval_seconds: Seconds = 5.0
@@ -103,9 +121,9 @@ class BatchConfig(Section):
 
 
 class RetryConfig(Section):
-    schedule_seconds: list[Annotated[float, Field(ge=0, le=31_536_000)]] = list(
-        STANDARD_SCHEDULE_SECONDS
-    )
+    schedule_seconds: Annotated[
+        list[Annotated[float, Field(ge=0, le=31_536_000)]], Field(min_length=1, max_length=1_000)
+    ] = list(STANDARD_SCHEDULE_SECONDS)
     """Wait before attempt 1, 2, …; past its end the last value repeats."""
     max_attempts: Annotated[int, Field(ge=1, le=1_000)] = len(STANDARD_SCHEDULE_SECONDS)
     jitter: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -119,8 +137,22 @@ class SignConfig(Section):
     """Also (or only) `<hex_header>: hex(HMAC-SHA256(body))`, e.g. `X-Webhook-Signature`."""
 
 
+OPERATORS = (
+    "equals",
+    "not_equals",
+    "one_of",
+    "prefix",
+    "greater_than",
+    "less_than",
+    "exists",
+)
+
+
 class FilterCondition(Section):
-    """One test on a Kafka header (`header: name`) or a body field (`field: data.amount`)."""
+    """What is tested is a Kafka header (`header: name`) or a body field (`field: data.amount`); of
+    several `OPERATORS` each must hold (`greater_than` and `less_than`: a range)."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # refused in `check`, with better words
 
     header: str | None = None
     field: str | None = None
@@ -157,7 +189,7 @@ class EndpointConfig(Section):
     batch: BatchConfig = BatchConfig()
     retry: RetryConfig = RetryConfig()
     tenant: Name | None = None
-    revision: Annotated[int, Field(ge=0)] = 0
+    revision: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Raise it with each change: an instance whose file has a lower one yields to the higher."""
 
 
@@ -172,17 +204,19 @@ class NetworkConfig(Section):
     dns_cache_seconds: Annotated[float, Field(ge=0, le=3_600)] = 10.0
     max_response_body_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 4_096
     max_response_header_bytes: Annotated[int, Field(ge=1_024, le=1_048_576)] = 16_384
-    user_agent: str = "dispatcherd/{version}"
+    user_agent: Annotated[str, StringConstraints(pattern=r"^[!-~]([ -~]{0,254}[!-~])?$")] = (
+        "dispatcherd/{version}"
+    )
 
 
 class DecodeConfig(Section):
     max_event_bytes: Bytes = 1_048_576
     max_headers: Count = 100
     max_header_bytes: Bytes = 16_384
-    default_version: str = "1"
-    type_header: str = "webhook-type"
-    id_header: str = "webhook-id"
-    version_header: str = "webhook-version"
+    default_version: EventVersion = "1"
+    type_header: Text = "webhook-type"
+    id_header: Text = "webhook-id"
+    version_header: Text = "webhook-version"
     max_types: Count = 10_000
     """Different event types ever seen; past it a record with a new one is quarantined."""
     max_quarantine_bytes: Bytes = 65_536
@@ -219,7 +253,7 @@ class LimitsConfig(Section):
 
 
 class AdminConfig(Section):
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 9464
     """0: any free port, named in the log."""
 

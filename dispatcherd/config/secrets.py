@@ -1,6 +1,7 @@
 """Secrets: read from a file, a systemd credential or the environment, never shown.
 
-Invariant: no message of this module holds a secret's content. Leaves out: signing.
+Invariant: no message of this module holds a secret's content, and no file is read without a bound.
+Leaves out: signing, and what is wrong with a source before it is read (check_secret).
 """
 
 from __future__ import annotations
@@ -8,14 +9,21 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dispatcherd.config.model import Config, EndpointConfig, SecretSource
+from dispatcherd.config.model import Config, EndpointConfig, KafkaTls, SecretSource
 from dispatcherd.errors import ConfigError, ConfigProblem
 
 _PREFIX = "whsec_"
+_ASYMMETRIC = ("whsk_", "whpk_")
+_MOST_BYTES = 65_536
+_MAKE_ONE = (
+    "Make one: python3 -c \"import base64,os;print('whsec_'+base64."
+    'b64encode(os.urandom(32)).decode())"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +62,24 @@ def read_secret(source: SecretSource, environ: Mapping[str, str]) -> str:
     else:
         path = Path(source.file or "")
     try:
-        return path.read_text("utf-8").removesuffix("\n").removesuffix("\r")
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES + 1)
+        if len(raw) > _MOST_BYTES:
+            raise _Unreadable("it is larger than 64 KiB", "Name the file of one secret")
+        return raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise _Unreadable(
-            f"cannot read it: {why}", "Create the file, readable by the service"
-        ) from error
+        remedy = "Create the file, readable by the service"
+        if source.credential is not None:
+            remedy = f"Add LoadCredential={source.credential}:/path to the unit"
+        raise _Unreadable(f"cannot read it: {why}", remedy) from error
 
 
 def parse_key(text: str) -> bytes:
     """The signing key of a secret: `whsec_` + base64 of 24-64 bytes (Standard Webhooks 1.0), or any
     other text of at least 16 bytes, taken as it is. Raises ValueError without the content."""
+    if text.startswith(_ASYMMETRIC):
+        raise ValueError("it is an Ed25519 key (whsk_, whpk_), and HMAC needs a secret (whsec_)")
     if not text.startswith(_PREFIX):
         key = text.encode()
         if len(key) < 16:
@@ -82,40 +97,105 @@ def parse_key(text: str) -> bytes:
     return key
 
 
-def load_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
-    """Read every secret a configuration points to; raises ConfigError naming each that fails."""
-    problems: list[ConfigProblem] = []
+def load_secrets(
+    config: Config, environ: Mapping[str, str], *, credentials: bool = True
+) -> Secrets:
+    """Read every secret a configuration points to, and try its TLS files; raises ConfigError
+    naming each that fails.
 
-    def read(key: str, source: SecretSource | None) -> str | None:
-        if source is None:
+    Without `credentials`, those from systemd are left out: ExecReload= is run without them.
+    """
+    reading = _Reading(environ, credentials)
+    keys = {
+        endpoint.id: reading.keys(f"endpoints[{index}] ({endpoint.id})", endpoint)
+        for index, endpoint in enumerate(config.endpoints)
+    }
+    postgres = reading.password("postgres.password", config.postgres.password)
+    sasl = None
+    if config.kafka.sasl is not None:
+        sasl = reading.password("kafka.sasl.password", config.kafka.sasl.password)
+    if config.kafka.tls is not None:
+        _try_tls(config.kafka.tls, reading.problems)
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return Secrets(keys, postgres, sasl)
+
+
+def postgres_password(config: Config, environ: Mapping[str, str]) -> str | None:
+    """What a command on the database needs, and no more; raises ConfigError."""
+    reading = _Reading(environ)
+    password = reading.password("postgres.password", config.postgres.password)
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return password
+
+
+def kafka_password(config: Config, environ: Mapping[str, str]) -> str | None:
+    """What a command on Kafka needs, its TLS files tried; raises ConfigError."""
+    return load_secrets(Config(kafka=config.kafka), environ).sasl_password
+
+
+class _Reading:
+    """One pass over the secrets, and what went wrong in it."""
+
+    def __init__(self, environ: Mapping[str, str], credentials: bool = True) -> None:
+        self.problems: list[ConfigProblem] = []
+        self._environ = environ
+        self._credentials = credentials
+
+    def text(self, key: str, source: SecretSource | None) -> str | None:
+        if source is None or (source.credential is not None and not self._credentials):
             return None
         try:
-            return read_secret(source, environ)
+            return read_secret(source, self._environ)
         except _Unreadable as error:
-            problems.append(ConfigProblem(key, shown(source), error.args[0], error.args[1]))
+            self.problems.append(ConfigProblem(key, shown(source), error.args[0], error.args[1]))
             return None
 
-    keys: dict[str, tuple[bytes, ...]] = {}
-    for index, endpoint in enumerate(config.endpoints):
+    def password(self, key: str, source: SecretSource | None) -> str | None:
+        text = self.text(key, source)
+        if text == "" and source is not None:
+            self.problems.append(
+                ConfigProblem(key, shown(source), "it is empty", "Write the password")
+            )
+        return text
+
+    def keys(self, at: str, endpoint: EndpointConfig) -> tuple[bytes, ...]:
         found = []
         for where, source in sources(endpoint):
-            key = f"endpoints[{index}] ({endpoint.id}).{where}"
-            text = read(key, source)
+            text = self.text(f"{at}.{where}", source)
             if text is None:
                 continue
             try:
                 found.append(parse_key(text))
             except ValueError as error:
-                remedy = "Make one: python3 -c \"import base64,os;print('whsec_'+base64."
-                remedy += 'b64encode(os.urandom(32)).decode())"'
-                problems.append(ConfigProblem(key, shown(source), str(error), remedy))
-        keys[endpoint.id] = tuple(found)
-    sasl = config.kafka.sasl
-    postgres_password = read("postgres.password", config.postgres.password)
-    sasl_password = read("kafka.sasl.password", sasl.password if sasl else None)
-    if problems:
-        raise ConfigError(problems)
-    return Secrets(keys, postgres_password, sasl_password)
+                self.problems.append(
+                    ConfigProblem(f"{at}.{where}", shown(source), str(error), _MAKE_ONE)
+                )
+        return tuple(found)
+
+
+def _try_tls(tls: KafkaTls, problems: list[ConfigProblem]) -> None:
+    """Load each file as the client will, so that a mistake is one of the configuration."""
+    if tls.ca_file is not None:
+        try:
+            ssl.create_default_context(cafile=tls.ca_file)
+        except OSError as error:
+            trouble = "no CA certificate can be read from it" + _why(error)
+            remedy = "Name a PEM file that the service can read"
+            problems.append(ConfigProblem("kafka.tls.ca_file", tls.ca_file, trouble, remedy))
+    if tls.cert_file is not None and tls.key_file is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:  # without a password callback OpenSSL would ask the terminal for one
+            context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: b"")
+        except OSError as error:
+            trouble = f"it and {tls.key_file} are no certificate with its key" + _why(error)
+            remedy = "Name PEM files that belong together, the key without a passphrase"
+            problems.append(ConfigProblem("kafka.tls.cert_file", tls.cert_file, trouble, remedy))
+
+
+def _why(error: OSError) -> str:
+    return f": {error.strerror}" if error.strerror and not isinstance(error, ssl.SSLError) else ""
 
 
 def sources(endpoint: EndpointConfig) -> list[tuple[str, SecretSource]]:

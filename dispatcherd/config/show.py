@@ -1,56 +1,70 @@
 """The effective configuration for a person's eyes: everything but secrets.
 
-Invariant: what is printed holds no secret: DSN passwords, inline secrets and header values are
-masked. Leaves out: where a value came from.
+Invariant: what is printed holds no secret: passwords in DSNs, inline secrets and the values of
+static headers are masked. Leaves out: where a value came from.
 """
 
 from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
+from pydantic import BaseModel
 
 from dispatcherd.config.model import Config
 
-_DSN_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]*@|(?i:\bpassword=)\S+")
-_OPEN_HEADERS = {"accept", "accept-language", "x-environment"}
+_MASK = "***"
+# Greedy on purpose: of a DSN that was written wrongly rather too much is masked than too little.
+_USERINFO = re.compile(r"(://[^:@]*):.*@", re.DOTALL)
+_NAMED = re.compile(r"(?i)(\w*passw(?:or)?d\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s&]+)")
 
 
 def effective(config: Config) -> str:
     """YAML of every key as it is in force."""
     document = config.model_dump(mode="json")
-    for key in ("dsn", "listen_dsn"):
-        text = document["postgres"][key]
-        if text:
-            document["postgres"][key] = _DSN_PASSWORD.sub(_hide, text)
     return str(yaml.safe_dump(_mask(document), sort_keys=False, allow_unicode=True, width=100))
 
 
-def _hide(match: re.Match[str]) -> str:
-    return f"{match[1]}:***@" if match[1] is not None else "password=***"
+def mask_dsn(dsn: str) -> str:
+    """A DSN without its passwords, as URL or as key=value."""
+    return _USERINFO.sub(rf"\1:{_MASK}@", _NAMED.sub(rf"\1{_MASK}", dsn))
+
+
+def has_password(dsn: str) -> bool:
+    """Whether a DSN, one that can be parsed, carries a password."""
+    split = urlsplit(dsn)
+    names = [name.lower() for name, _ in parse_qsl(split.query)]
+    return bool(split.password) or any(name.endswith("password") for name in names)
 
 
 def _mask(value: Any, key: str = "") -> Any:
+    if value is None:
+        return None
+    if key == "inline":
+        return _MASK
+    if key in ("dsn", "listen_dsn"):
+        return mask_dsn(value)
     if isinstance(value, dict):
         if key == "headers":
-            return {n: v if n.lower() in _OPEN_HEADERS else "***" for n, v in value.items()}
+            return dict.fromkeys(value, _MASK)
         return {k: _mask(v, k) for k, v in value.items() if not (k == "inline" and v is None)}
     if isinstance(value, list):
         return [_mask(item) for item in value]
-    return "***" if key == "inline" else value
+    return value
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """Keys that differ and need a restart (all but `endpoints` and `log.level`)."""
-    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    """Keys that differ and need a restart (all but `endpoints` and `log`)."""
     found = []
-    for section, value in after.items():
-        if section == "endpoints" or value == before[section]:
+    for section in Config.model_fields:
+        before, after = getattr(old, section), getattr(new, section)
+        if section in ("endpoints", "log") or before == after:
             continue
-        if not isinstance(value, dict):
+        if not isinstance(after, BaseModel):
             found.append(section)
             continue
-        names = [k for k, v in value.items() if v != before[section].get(k)]
-        found += [f"{section}.{k}" for k in names if (section, k) != ("log", "level")]
+        names = type(after).model_fields
+        found += [f"{section}.{k}" for k in names if getattr(before, k) != getattr(after, k)]
     return found

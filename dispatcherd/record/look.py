@@ -77,20 +77,43 @@ async def totals(connection: Connection, wanted: Wanted) -> dict[str, int]:
     return {name: by_number.get(number, 0) for name, number in STATES.items()}
 
 
-async def ask(connection: Connection, wanted: Wanted, request: Request) -> int:
-    """Ask the owners to retry (now) or discard what matches. Returns how many were asked for."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How many deliveries something was asked for, and how many were left alone because their
+    endpoint is removed: there is nowhere to send them."""
+
+    count: int
+    removed: int
+
+
+async def ask(connection: Connection, wanted: Wanted, request: Request) -> Asked:
+    """Ask the owners to retry (now) or discard what matches."""
     where, values = wanted.where()
+    removed = 0
+    if request is Request.RETRY:
+        removed = await connection.fetchval(
+            f"SELECT count(*) {_FROM} WHERE {where} AND e.removed_at IS NOT NULL", *values
+        )
+        where += " AND e.removed_at IS NULL"
+    # Locked in the order of keys, as the flush does: neither can wait for the other in a ring.
     tag = await connection.execute(
-        f"UPDATE deliveries SET request = {int(request)}, "
-        "request_no = nextval('request_numbers') "
-        'FROM (SELECT d.topic_id, d.partition, d."offset", d.endpoint_id '
-        f"{_FROM} WHERE {where}) k WHERE (deliveries.topic_id, deliveries.partition, "
-        'deliveries."offset", deliveries.endpoint_id) = '
+        'WITH k AS (SELECT d.topic_id, d.partition, d."offset", d.endpoint_id '
+        f"{_FROM} WHERE {where} ORDER BY 1, 2, 3, 4 FOR UPDATE OF d) "
+        f"UPDATE deliveries d SET request = {int(request)}, "
+        "request_no = nextval('request_numbers') FROM k "
+        'WHERE (d.topic_id, d.partition, d."offset", d.endpoint_id) = '
         '(k.topic_id, k.partition, k."offset", k.endpoint_id)',
         *values,
     )
     await connection.execute("SELECT pg_notify($1, 'requests')", CHANNEL)
-    return int(tag.split()[-1])
+    return Asked(int(tag.split()[-1]), int(removed))
+
+
+async def known_endpoint(connection: Connection, name: str) -> bool:
+    """Whether an endpoint of that name is registered, or was: its dead letters may remain."""
+    return bool(
+        await connection.fetchval("SELECT EXISTS (SELECT FROM endpoints WHERE name = $1)", name)
+    )
 
 
 async def endpoints(connection: Connection) -> list[dict[str, Any]]:
