@@ -23,7 +23,7 @@ from dispatcherd.config.secrets import Secrets
 from dispatcherd.consume import Consumer, MembershipLost, OutOfRange, Record
 from dispatcherd.delivery import Delivery, Reason
 from dispatcherd.endpoints import Endpoints
-from dispatcherd.errors import LogUnavailable, StoreUnavailable
+from dispatcherd.errors import LogUnavailable, StartTimeout, StoreUnavailable
 from dispatcherd.exchange import ClientSessionExchange
 from dispatcherd.intake import Blocked, Intake
 from dispatcherd.metrics import Metrics
@@ -45,6 +45,10 @@ _BLOCKED_PAUSE_SECONDS = 0.005
 _IDLE_POLL_SECONDS = 0.1
 _COMMIT_EVERY_SECONDS = 1.0
 _MOST_LANES_SHOWN = 5_000
+_START_REMEDY = (
+    "it was waited for until start_timeout_seconds had passed. Start it, or correct its address in "
+    "the configuration"
+)
 
 
 class Pipeline:
@@ -62,6 +66,9 @@ class Pipeline:
         self.catalogue = Catalogue(self.database, config.decode.max_types)
         self.incarnation = 0
         self.ready = False
+        self.built = False
+        """The stages exist: before that there is nothing to look at."""
+        self._waiting_for = "postgres", "not asked yet"
         self.kafka_healthy = True
         self._doubted: list[Tenure] = []
         """Tenures whose record below the watermark is not the one that was settled."""
@@ -74,8 +81,9 @@ class Pipeline:
     async def start(self) -> None:
         """Wait for the parts (bounded, logged), register, reconcile, join. Raises when refused."""
         config = self._config
-        await self._wait_for("postgres", self._check_schema)
-        cluster_id = await self._wait_for("kafka", self.consumer.cluster_id)
+        deadline = time.monotonic() + config.start_timeout_seconds
+        await self._wait_for("postgres", self._check_schema, deadline)
+        cluster_id = await self._wait_for("kafka", self.consumer.cluster_id, deadline)
         async with self.database.session() as connection:
             self.incarnation = await deployment.register(
                 connection, config.kafka.group_id, cluster_id
@@ -84,7 +92,16 @@ class Pipeline:
             await migrate.make_day_partitions(connection, config.postgres.partitions_ahead_days)
         self._build()
         await self._apply_registrations(write=True)
-        await self._wait_for("kafka", self.consumer.start)
+        await self._wait_for("kafka", self.consumer.start, deadline)
+
+    async def abandon(self) -> None:
+        """Leave the group and close, without draining: after a start that did not end in `run`, or
+        a failure. What was in memory stays owed by Kafka or Postgres."""
+        await self.consumer.stop(3.0)
+        if self.built:
+            await self.recorder.close()
+            await self.exchange.close()
+        await self.database.close()
 
     def _build(self) -> None:
         config, metrics, timers = self._config, self.metrics, self.timers
@@ -120,29 +137,35 @@ class Pipeline:
         self.ownership.on_dropped = self._dropped
         self.intake.on_recreated = self._recreated
         timers.on_gap = self._gap
+        self.built = True
 
     async def _check_schema(self) -> None:
         async with self.database.session() as connection:
             await migrate.check_schema(connection, self._config.postgres.schema_name)
 
-    async def _wait_for(self, part: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Repeat until the part answers; gives up, with its last words, after the start timeout."""
-        deadline = time.monotonic() + self._config.start_timeout_seconds
-        waited = False
+    async def _wait_for(self, part: str, attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Repeat until the part answers; gives up, with its last words, at the deadline, also in
+        the middle of an attempt."""
+        self._waiting_for = part, "no answer yet"
+        warned = False
         while True:
             try:
-                answer = await attempt()
+                async with asyncio.timeout(max(1.0, deadline - time.monotonic())):
+                    answer = await attempt()
+                break
+            except TimeoutError as error:
+                raise StartTimeout(f"{part}: {self._waiting_for[1]}; {_START_REMEDY}") from error
             except (StoreUnavailable, LogUnavailable) as error:
+                self._waiting_for = part, str(error)
                 if time.monotonic() > deadline:
-                    raise
-                if not waited:
+                    raise StartTimeout(f"{error}; {_START_REMEDY}") from error
+                if not warned:
                     logger.warning("waiting_for_part", part=part, error=str(error))
-                waited = True
+                warned = True
                 await asyncio.sleep(1)
-                continue
-            if waited:
-                logger.info("part_is_up", part=part)
-            return answer
+        if warned:
+            logger.info("part_is_up", part=part)
+        return answer
 
     # --- running ---------------------------------------------------------------------------
 
@@ -395,20 +418,20 @@ class Pipeline:
         found = {}
         if self._stopping.is_set():
             found["process"] = "stopping"
-        if self.incarnation == 0:
-            found["postgres"] = "not registered yet"
-            return found
+        if not self.built:
+            part, why = self._waiting_for
+            return found | {part: why}
         if not self.recorder.healthy:
             found["postgres"] = "outcomes cannot be recorded"
         if not self.ownership.joined:
-            found["kafka"] = "the group has not given an assignment yet"
+            found["kafka"] = "no assignment from the group yet, or its claim is under way"
         elif not self.kafka_healthy:
             found["kafka"] = "not reachable"
         return found
 
     def gauges(self) -> Iterator[tuple[str, str, dict[str, str], float]]:
         """Everything that goes up and down, for a scrape."""
-        if self.incarnation == 0:
+        if not self.built:
             return
         recorder, retries = self.recorder, self.retries
         yield "unrecorded_rows", "Outcomes reserved or waiting for Postgres", {}, recorder.rows
