@@ -75,8 +75,12 @@ def run(config_path: str | None) -> None:
 @cli.command("check-config")
 @CONFIG_OPTION
 @click.option("--no-secrets", is_flag=True, help="Do not try to read the secrets.")
+@click.option("--no-credentials", is_flag=True, help="Of the secrets, leave out systemd's.")
+@click.option("--quiet", is_flag=True, help="Say only what is wrong.")
 @explained
-def check_config(config_path: str | None, no_secrets: bool) -> None:
+def check_config(
+    config_path: str | None, no_secrets: bool, no_credentials: bool, quiet: bool
+) -> None:
     """Check a configuration and print it as it is in force, secrets masked."""
     from dispatcherd.config.check import check_runnable
     from dispatcherd.config.secrets import load_secrets
@@ -87,7 +91,9 @@ def check_config(config_path: str | None, no_secrets: bool) -> None:
     if problems:
         raise ConfigError(problems)
     if not no_secrets:
-        load_secrets(config, os.environ)
+        load_secrets(config, os.environ, credentials=not no_credentials)
+    if quiet:
+        return
     click.echo(effective(config), nl=False)
     click.echo(f"ok: {len(config.endpoints)} endpoints", err=True)
     if not config.endpoints:

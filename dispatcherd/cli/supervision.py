@@ -22,9 +22,10 @@ logger = log.get("dispatcherd.run")
 
 _TURN_SECONDS = 0.1
 _STATUS_SECONDS = 5.0
-_DRAIN_STATUS_SECONDS = 1.0
+_CHANGING_STATUS_SECONDS = 1.0
+"""While starting and stopping, when somebody is likely to be looking."""
 _PATIENCE_SECONDS = 30.0
-"""While starting, how long a silence may last; said again every `_STATUS_SECONDS`."""
+"""While starting, how long a silence may last; said again with each status."""
 _EXIT_SECONDS = 10.0
 """After the drain: closing, and the interpreter's own end."""
 
@@ -74,7 +75,8 @@ class Supervision:
             and self._notifier.watchdog()
         ):
             self._pinged_at = now
-        if now - self._said_at >= (_DRAIN_STATUS_SECONDS if self._stopping else _STATUS_SECONDS):
+        steady = self.ready and not self._stopping
+        if now - self._said_at >= (_STATUS_SECONDS if steady else _CHANGING_STATUS_SECONDS):
             self._tell_status(now)
 
     def _say_ready(self, now: float) -> None:

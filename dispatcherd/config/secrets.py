@@ -82,12 +82,17 @@ def parse_key(text: str) -> bytes:
     return key
 
 
-def load_secrets(config: Config, environ: Mapping[str, str]) -> Secrets:
-    """Read every secret a configuration points to; raises ConfigError naming each that fails."""
+def load_secrets(
+    config: Config, environ: Mapping[str, str], *, credentials: bool = True
+) -> Secrets:
+    """Read every secret a configuration points to; raises ConfigError naming each that fails.
+
+    Without `credentials`, those from systemd are left out: ExecReload= is run without them.
+    """
     problems: list[ConfigProblem] = []
 
     def read(key: str, source: SecretSource | None) -> str | None:
-        if source is None:
+        if source is None or (source.credential is not None and not credentials):
             return None
         try:
             return read_secret(source, environ)
