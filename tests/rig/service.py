@@ -1,7 +1,8 @@
 """dispatcherd as a service inside a throwaway systemd, installed the way systemd/README.md says.
 
 What is not as there: /opt/dispatcherd holds this source tree and this interpreter, bound read-only,
-instead of an environment that pip made; and SIGUSR2 blocks the loop (the debug hook).
+instead of an environment that pip made; and the debug hook: SIGUSR1 blocks the loop for 4 s,
+SIGUSR2 for ten minutes.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ exec {python} /opt/dispatcherd/bin/launch.py "$@"
 """
 _LAUNCH = """\
 import signal, time
+signal.signal(signal.SIGUSR1, lambda *_: time.sleep(4))
 signal.signal(signal.SIGUSR2, lambda *_: time.sleep(600))
 from dispatcherd.__main__ import main
 main()
@@ -143,6 +145,10 @@ class Service:
     def log(self) -> str:
         """The messages of its journal."""
         return "\n".join(str(entry.get("MESSAGE")) for entry in self.journal())
+
+    def wait_logged(self, text: str) -> None:
+        """Until a message holds it: the journal is written a moment after what it speaks of."""
+        wait_for(lambda: text in self.log(), 30, f"{text!r} in the journal of {self.unit}")
 
     def metric(self, name: str, labels: str = "") -> float:
         """One value from /metrics; 0 when there is none."""

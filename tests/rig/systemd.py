@@ -24,6 +24,7 @@ BOOT = Path(__file__).with_name("systemd_boot.sh")
 SYSTEMD = Path("/lib/systemd/systemd")
 _UNSHARE = ("unshare", "-m", "-p", "-f", "-i", "-u", "--cgroup", "--kill-child=KILL")
 _OLDEST = 250
+_GROUP = "dispatcherd-test"
 
 
 def missing(least: int = _OLDEST) -> str | None:
@@ -58,28 +59,43 @@ def unable(folder: Path) -> str | None:
     return f"a throwaway systemd: {'; '.join(last)}" if tried.returncode else None
 
 
+def remains(folder: Path, pid: int) -> list[str]:
+    """What is left of a systemd that a process made in a folder: mounts and groups."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    groups = [str(group) for group in _parent().glob(f"{_GROUP}-{pid}")]
+    return [line for line in mounts if str(folder) in line] + groups
+
+
+def sweep() -> None:
+    """Remove the empty groups of makers that were killed."""
+    for group in _parent().glob(f"{_GROUP}-*"):
+        if not psutil.pid_exists(int(group.name.rpartition("-")[2])):
+            _remove(group)
+
+
+def _parent() -> Path:
+    """This process's own group in the unified hierarchy; raises OSError when there is none."""
+    mounted = [
+        line.split()
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if " - cgroup2 " in line
+    ]
+    if not mounted:
+        raise OSError("no cgroup2 is mounted")
+    [own] = [
+        line.removeprefix("0::")
+        for line in Path("/proc/self/cgroup").read_text().splitlines()
+        if line.startswith("0::")
+    ]
+    return Path(mounted[0][4]) / os.path.relpath(own, mounted[0][3])
+
+
 class _Cgroup:
     """A group below this process's own, for everything of one systemd."""
 
     def __init__(self) -> None:
-        mounted = [
-            fields.split()
-            for fields in Path("/proc/self/mountinfo").read_text().splitlines()
-            if " - cgroup2 " in fields
-        ]
-        if not mounted:
-            raise OSError("no cgroup2 is mounted")
-        [own] = [
-            line.removeprefix("0::")
-            for line in Path("/proc/self/cgroup").read_text().splitlines()
-            if line.startswith("0::")
-        ]
-        below = os.path.relpath(own, mounted[0][3])
-        parent = Path(mounted[0][4]) / below
-        for left in parent.glob("dispatcherd-test-*"):
-            if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
-                _remove(left)  # its maker was killed
-        self.path = parent / f"dispatcherd-test-{os.getpid()}"
+        self.path = _parent() / f"{_GROUP}-{os.getpid()}"
+        sweep()
         self.path.mkdir(exist_ok=True)
 
     def enter(self) -> list[str]:
