@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.rig.waiting import wait_for
 
@@ -36,6 +37,16 @@ def missing(least: int = _OLDEST) -> str | None:
     number = re.match(r"systemd (\d+)", version.stdout)
     assert number is not None, version
     return None if int(number[1]) >= least else f"systemd {number[1]} is older than {least}"
+
+
+def need() -> None:
+    """Skip the test, by name, where the package is missing; in CI fail."""
+    why = missing()
+    if why is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"in CI nothing may be missing: {why}")
+    pytest.skip(why)
 
 
 def unable(folder: Path) -> str | None:
