@@ -8,6 +8,7 @@ set -eu
 packages='
 systemd             tests/acceptance/test_units.py, test_service.py
 procps              kill, in the units
+openssl             certificates: tests/rig/names.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
 '
 

@@ -39,15 +39,21 @@ def explained(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **options)
         except ConfigError as error:
             for problem in error.problems:
-                click.echo(f"config: {problem}", err=True)
+                _complain(f"config: {problem}")
             sys.exit(2)
         except DispatcherdError as error:
-            click.echo(f"dispatcherd: {error}", err=True)
+            _complain(f"dispatcherd: {error}")
             sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(130)
 
     return run
+
+
+def _complain(text: str) -> None:
+    from dispatcherd.log import under_journald
+
+    click.echo(("<3>" if under_journald(sys.stderr, os.environ) else "") + text, err=True)
 
 
 def read_config(path: str | None) -> Config:

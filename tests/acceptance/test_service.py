@@ -18,6 +18,7 @@ from tests.acceptance.checks import assert_recorded_once, wait_all_accepted, wai
 from tests.rig import service, systemd
 from tests.rig.daemon import SECRET, config_for
 from tests.rig.kafka import KafkaBroker
+from tests.rig.names import NameServer, TlsReceiver
 from tests.rig.postgres import Database
 from tests.rig.producer import events, publish
 from tests.rig.proxy import Proxy
@@ -285,6 +286,8 @@ def test_a_mistake_in_the_configuration_fails_once_and_is_not_tried_again(rig: R
     assert (shown["ActiveState"], shown["SubState"]) == ("failed", "failed")
     assert (shown["ExecMainStatus"], shown["NRestarts"]) == ("2", "0")
     rig.service.wait_logged("Did you mean `shutdown_timeout_seconds`?")
+    [told] = [e for e in rig.service.journal() if "Did you mean" in str(e["MESSAGE"])]
+    assert told["PRIORITY"] == "3"
 
 
 def test_secrets_come_from_credentials_and_from_files_of_the_services_group(
@@ -333,6 +336,26 @@ def test_the_second_wall_stops_what_the_configuration_would_let_through(
     wait_all_accepted(receivers, "let", range(20))
     rig.database.wait_until("SELECT count(*) FROM deliveries WHERE state = 2", 20)
     assert receivers.accepted("kept") == 0
+
+
+def test_names_and_certificates_work_from_within_the_sandbox(rig: Rig, tmp_path: Path) -> None:
+    name = "hooks.receiver.test"
+    names = NameServer("127.0.0.153", "127.0.0.1")
+    receiver = TlsReceiver(tmp_path, name)
+    try:
+        # New files, so that the machine's own are only covered: inside, / is an overlay.
+        rig.machine.inside("/etc/resolv.conf").unlink(missing_ok=True)
+        rig.machine.write("/etc/resolv.conf", "nameserver 127.0.0.153\n")
+        rig.machine.write("/etc/nsswitch.conf", "hosts: files dns\npasswd: files\ngroup: files\n")
+        rig.machine.write("/etc/dispatcherd/ca.pem", receiver.certificate.read_text())
+        rig.service.drop_in("ca", "[Service]\nEnvironment=SSL_CERT_FILE=/etc/dispatcherd/ca.pem\n")
+        rig.start({"id": "a", "url": f"https://{name}:{receiver.port}/hook"})
+        rig.publish(range(20))
+        wait_for(lambda: len(receiver.ids) == 20, 30, "all over TLS")
+    finally:
+        receiver.stop()
+        names.stop()
+    assert name in names.asked
 
 
 def test_the_sandbox_does_not_hide_the_hosts_own_addresses_from_the_guard(rig: Rig) -> None:

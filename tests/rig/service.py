@@ -8,6 +8,7 @@ SIGUSR2 for ten minutes.
 from __future__ import annotations
 
 import http.client
+import re
 import shutil
 import sys
 import sysconfig
@@ -60,19 +61,18 @@ def python() -> str:
     return f"/opt/dispatcherd/python/{name}" if _bound_python() else f"{sys.base_prefix}/{name}"
 
 
+def _commands() -> str:
+    """The block of README.md that installs user and units."""
+    found = re.findall(r"^```sh\n(.*?)^```", (UNITS / "README.md").read_text(), re.M | re.S)
+    assert len(found) == 1, found
+    return str(found[0])
+
+
 def install(machine: Systemd) -> None:
     """Program, user, units."""
     machine.write("/opt/dispatcherd/bin/launch.py", _LAUNCH)
     machine.write("/opt/dispatcherd/bin/dispatcherd", _LAUNCHER.format(python=python()), 0o755)
-    units = "/opt/dispatcherd/source/systemd"
-    machine.run("mkdir", "-p", "/etc/sysusers.d")
-    machine.run("install", "-m644", f"{units}/dispatcherd.sysusers.conf",
-                "/etc/sysusers.d/dispatcherd.conf")  # fmt: skip
-    machine.run("systemd-sysusers")
-    machine.run("install", "-d", "-o", "root", "-g", "dispatcherd", "-m750",
-                "/etc/dispatcherd", "/etc/dispatcherd/secrets")  # fmt: skip
-    machine.run("install", "-m644", f"{units}/dispatcherd.service",
-                f"{units}/dispatcherd@.service", "/etc/systemd/system/")  # fmt: skip
+    machine.run("sh", "-euxc", f"cd /opt/dispatcherd/source\n{_commands()}")
     # Enabled, it is also kept in systemd's memory after a stop, with how it ended.
     machine.systemctl("enable", "dispatcherd.service")
     machine.systemctl("daemon-reload")
