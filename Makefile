@@ -19,7 +19,11 @@ env: $(STAMP) ## Build the environment in .venv
 demo: $(STAMP) ## See it work: embedded Kafka and Postgres, local receivers, a few thousand events
 	$(BIN)/dispatcherd demo
 
+parts: ## Install the Debian packages that tests need and this machine lacks (as root)
+	@tests/parts.sh
+
 test: $(STAMP) ## Run all tests (real Kafka where Java and Maven are present)
+	@if [ "$$CI" = true ]; then tests/parts.sh; fi
 	$(BIN)/python -m pytest -q
 
 check: $(STAMP) ## Lint, format, types and the direction of imports
@@ -28,4 +32,4 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help env demo test check
+.PHONY: help env demo parts test check

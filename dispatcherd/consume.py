@@ -148,9 +148,11 @@ class Consumer:
         try:
             await client.start()
         except (kafka_errors.KafkaError, OSError) as error:
-            self._client = None
-            await self._abandon(client, 5)
+            await self.stop(5)
             raise LogUnavailable(f"Kafka: {_text(error)}") from error
+        except asyncio.CancelledError:
+            await self.stop(3)  # half in: the group would wait for this member's session to end
+            raise
 
     @property
     def client(self) -> AIOKafkaConsumer:

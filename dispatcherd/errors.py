@@ -50,5 +50,13 @@ class LogUnavailable(DispatcherdError):
     """Kafka did not answer in time; trying again may help."""
 
 
+class StartTimeout(DispatcherdError):
+    """A part did not answer, or the group did not take us in, within `start_timeout_seconds`."""
+
+
+class AdminUnavailable(DispatcherdError):
+    """The admin surface cannot listen where it is told to."""
+
+
 class AddressForbidden(DispatcherdError):
     """A URL or a concrete address that must not be connected to, and the rule that says so."""

@@ -155,8 +155,9 @@ def _trace(record: logging.LogRecord) -> str:
     return str(clean(f"{type(error).__name__}: {error} at " + " > ".join(places[-8:])))
 
 
-def _under_journald(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether the stream is the journal itself (systemd.exec(5), JOURNAL_STREAM)."""
+def under_journald(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether the stream is the journal itself (systemd.exec(5), JOURNAL_STREAM): a line may then
+    begin with its priority, `<3>`."""
     named = environ.get("JOURNAL_STREAM", "")
     try:
         status = os.fstat(stream.fileno())
@@ -174,7 +175,7 @@ def configure(
     if form == "auto":
         form = "text" if stream.isatty() else "json"
     handler = logging.StreamHandler(stream)
-    journald = _under_journald(stream, os.environ if environ is None else environ)
+    journald = under_journald(stream, os.environ if environ is None else environ)
     handler.setFormatter(_Formatter(form, journald))
     handler.addFilter(Budget())
     root = logging.getLogger()

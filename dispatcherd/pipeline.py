@@ -21,7 +21,7 @@ from dispatcherd.config.secrets import Secrets
 from dispatcherd.consume import Consumer, MembershipLost
 from dispatcherd.delivery import Delivery, Reason
 from dispatcherd.endpoints import Endpoints
-from dispatcherd.errors import LogUnavailable, StoreUnavailable
+from dispatcherd.errors import LogUnavailable, StartTimeout, StoreUnavailable
 from dispatcherd.exchange import FastExchange
 from dispatcherd.fetch import FetchLoop
 from dispatcherd.intake import Intake
@@ -44,6 +44,10 @@ logger = log.get(__name__)
 T = TypeVar("T")
 
 _COMMIT_EVERY_SECONDS = 1.0
+_START_REMEDY = (
+    "it was waited for until start_timeout_seconds had passed. Start it, or correct its address in "
+    "the configuration"
+)
 
 
 class Pipeline:
@@ -61,6 +65,9 @@ class Pipeline:
         self.quota = Quota(config.limits.owed_per_endpoint, config.limits.owed_total)
         self.incarnation = 0
         self.ready = False
+        self.built = False
+        """The stages exist: before that there is nothing to look at."""
+        self._waiting_for = "postgres", "not asked yet"
         self._stopping = asyncio.Event()
         self._reconcile = asyncio.Event()
         self._verify = asyncio.Event()
@@ -70,8 +77,9 @@ class Pipeline:
     async def start(self) -> None:
         """Wait for the parts (bounded, logged), register, reconcile, join. Raises when refused."""
         config = self._config
-        await self._wait_for("postgres", self._check_schema)
-        cluster_id = await self._wait_for("kafka", self.consumer.cluster_id)
+        deadline = time.monotonic() + config.start_timeout_seconds
+        await self._wait_for("postgres", self._check_schema, deadline)
+        cluster_id = await self._wait_for("kafka", self.consumer.cluster_id, deadline)
         async with self.database.session() as connection:
             self.incarnation = await deployment.register(
                 connection, config.kafka.group_id, cluster_id
@@ -80,7 +88,16 @@ class Pipeline:
             await migrate.make_day_partitions(connection, config.postgres.partitions_ahead_days)
         self._build()
         await self._apply_registrations(write=True)
-        await self._wait_for("kafka", self.consumer.start)
+        await self._wait_for("kafka", self.consumer.start, deadline)
+
+    async def abandon(self) -> None:
+        """Leave the group and close, without draining: after a start that did not end in `run`, or
+        a failure. What was in memory stays owed by Kafka or Postgres."""
+        await self.consumer.stop(3.0)
+        if self.built:
+            await self.recorder.close()
+            await self.exchange.close()
+        await self.database.close()
 
     def _build(self) -> None:
         config, metrics, timers = self._config, self.metrics, self.timers
@@ -148,29 +165,35 @@ class Pipeline:
         self.ownership.on_dropped = self._dropped
         self.intake.on_recreated = self.fetching.doubted.append
         timers.on_gap = self._gap
+        self.built = True
 
     async def _check_schema(self) -> None:
         async with self.database.session() as connection:
             await migrate.check_schema(connection, self._config.postgres.schema_name)
 
-    async def _wait_for(self, part: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Repeat until the part answers; gives up, with its last words, after the start timeout."""
-        deadline = time.monotonic() + self._config.start_timeout_seconds
-        waited = False
+    async def _wait_for(self, part: str, attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
+        """Repeat until the part answers; gives up, with its last words, at the deadline, also in
+        the middle of an attempt."""
+        self._waiting_for = part, "no answer yet"
+        warned = False
         while True:
             try:
-                answer = await attempt()
+                async with asyncio.timeout(max(1.0, deadline - time.monotonic())):
+                    answer = await attempt()
+                break
+            except TimeoutError as error:
+                raise StartTimeout(f"{part}: {self._waiting_for[1]}; {_START_REMEDY}") from error
             except (StoreUnavailable, LogUnavailable) as error:
+                self._waiting_for = part, str(error)
                 if time.monotonic() > deadline:
-                    raise
-                if not waited:
+                    raise StartTimeout(f"{error}; {_START_REMEDY}") from error
+                if not warned:
                     logger.warning("waiting_for_part", part=part, error=str(error))
-                waited = True
+                warned = True
                 await asyncio.sleep(1)
-                continue
-            if waited:
-                logger.info("part_is_up", part=part)
-            return answer
+        if warned:
+            logger.info("part_is_up", part=part)
+        return answer
 
     # --- running ---------------------------------------------------------------------------
 
@@ -339,13 +362,13 @@ class Pipeline:
         found = {}
         if self._stopping.is_set():
             found["process"] = "stopping"
-        if self.incarnation == 0:
-            found["postgres"] = "not registered yet"
-            return found
+        if not self.built:
+            part, why = self._waiting_for
+            return found | {part: why}
         if not self.recorder.healthy:
             found["postgres"] = "outcomes cannot be recorded"
         if not self.ownership.joined:
-            found["kafka"] = "the group has not given an assignment yet"
+            found["kafka"] = "no assignment from the group yet, or its claim is under way"
         elif not self.fetching.healthy:
             found["kafka"] = "not reachable"
         return found

@@ -32,16 +32,17 @@ class ForbiddenConnect(OSError):
 
 def own_addresses() -> set[str]:
     """The addresses of this host's interfaces, as far as the kernel lists them."""
+    # /proc/net is not there under ProcSubset=pid; /proc/self/net is.
     found = set()
     try:
-        lines = Path("/proc/net/fib_trie").read_text().splitlines()
+        lines = Path("/proc/self/net/fib_trie").read_text().splitlines()
         for before, line in pairwise(lines):
             if "host LOCAL" in line:
                 found.add(before.split()[-1])
     except OSError:
         pass
     try:
-        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+        for line in Path("/proc/self/net/if_inet6").read_text().splitlines():
             found.add(str(ipaddress.IPv6Address(int(line.split()[0], 16))))
     except (OSError, ValueError):
         pass

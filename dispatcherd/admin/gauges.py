@@ -17,7 +17,7 @@ Gauge = tuple[str, str, dict[str, str], float]
 
 def gauges(pipeline: Pipeline) -> Iterator[Gauge]:
     """Of the whole process, then by partition, then by endpoint."""
-    if pipeline.incarnation == 0:
+    if not pipeline.built:
         return
     recorder, retries, metrics = pipeline.recorder, pipeline.retries, pipeline.metrics
     yield "unrecorded_rows", "Outcomes reserved or waiting for Postgres", {}, recorder.rows

@@ -40,17 +40,23 @@ def explained(command: Callable[..., Any]) -> Callable[..., Any]:
             return command(*args, **options)
         except ConfigError as error:
             for problem in error.problems[:_MOST_PROBLEMS]:
-                click.echo(f"config: {problem}", err=True)
+                _complain(f"config: {problem}")
             if len(error.problems) > _MOST_PROBLEMS:
-                click.echo(f"config: {len(error.problems)} problems in all", err=True)
+                _complain(f"config: {len(error.problems)} problems in all")
             sys.exit(2)
         except DispatcherdError as error:
-            click.echo(f"dispatcherd: {error}", err=True)
+            _complain(f"dispatcherd: {error}")
             sys.exit(1)
         except KeyboardInterrupt:
             sys.exit(130)
 
     return run
+
+
+def _complain(text: str) -> None:
+    from dispatcherd.log import under_journald
+
+    click.echo(("<3>" if under_journald(sys.stderr, os.environ) else "") + text, err=True)
 
 
 def read_config(path: str | None) -> Config:
@@ -78,8 +84,12 @@ def run(config_path: str | None) -> None:
 @cli.command("check-config")
 @CONFIG_OPTION
 @click.option("--no-secrets", is_flag=True, help="Do not try to read the secrets.")
+@click.option("--no-credentials", is_flag=True, help="Of the secrets, leave out systemd's.")
+@click.option("--quiet", is_flag=True, help="Say only what is wrong.")
 @explained
-def check_config(config_path: str | None, no_secrets: bool) -> None:
+def check_config(
+    config_path: str | None, no_secrets: bool, no_credentials: bool, quiet: bool
+) -> None:
     """Check a configuration and print it as it is in force, secrets masked."""
     from dispatcherd.config.check import check_runnable
     from dispatcherd.config.secrets import load_secrets
@@ -90,7 +100,9 @@ def check_config(config_path: str | None, no_secrets: bool) -> None:
     if problems:
         raise ConfigError(problems)
     if not no_secrets:
-        load_secrets(config, os.environ)
+        load_secrets(config, os.environ, credentials=not no_credentials)
+    if quiet:
+        return
     click.echo(effective(config), nl=False)
     plural = "" if len(config.endpoints) == 1 else "s"
     click.echo(f"ok: {len(config.endpoints)} endpoint{plural}", err=True)

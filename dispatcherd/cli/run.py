@@ -1,16 +1,17 @@
 """`dispatcherd run`: uvloop, signals, systemd, and one pipeline.
 
-Invariant: SIGTERM (or SIGINT) stops in order, a second one exits at once; SIGHUP reloads; the
-watchdog is fed by the loop that does the work. Leaves out: everything the pipeline does.
+Invariant: SIGTERM (or SIGINT) stops in order, a second one exits at once; SIGHUP reloads; every
+task is in one group, so that a fault in any of them ends the process with its reason. Leaves out:
+everything the pipeline does, and what systemd is told when (supervision).
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import os
 import signal
-import time
 from collections.abc import Iterator
 
 import uvloop
@@ -19,12 +20,14 @@ from dispatcherd import __version__, log
 from dispatcherd.admin.exposition import Exposition
 from dispatcherd.admin.gauges import gauges
 from dispatcherd.admin.server import AdminServer
+from dispatcherd.cli.status import StatusLine
+from dispatcherd.cli.supervision import Supervision
 from dispatcherd.config.check import check_runnable
 from dispatcherd.config.load import load_config
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets, load_secrets
 from dispatcherd.config.show import changed
-from dispatcherd.errors import ConfigError, DispatcherdError
+from dispatcherd.errors import AdminUnavailable, ConfigError, DispatcherdError
 from dispatcherd.notify import Notifier
 from dispatcherd.pipeline import Pipeline
 
@@ -39,6 +42,8 @@ def run_daemon(path: str | None) -> int:
         raise ConfigError(problems)
     secrets = load_secrets(config, os.environ)
     log.configure(config.log)
+    # The watchdog kills with SIGABRT: the log then shows where the loop stood still.
+    faulthandler.enable()
     # The long-lived objects of the imports need not be looked at by every collection.
     gc.collect()
     gc.freeze()
@@ -54,101 +59,109 @@ class Daemon:
         self._path = path
         self._config = config
         self._secrets = secrets
-        self._notifier = Notifier.from_environ(os.environ)
         self._stopping = False
         self._reload = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Start, work, stop in order. 0 after a stop that was asked for, 1 after a failure."""
-        loop = asyncio.get_running_loop()
         pipeline = Pipeline(self._config, self._secrets)
+        supervision = Supervision(
+            Notifier.from_environ(os.environ),
+            pipeline.missing,
+            lambda: pipeline.timers.last_beat,
+            StatusLine(pipeline).text,
+        )
+        self._handle_signals(pipeline, supervision)
+        try:
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(supervision.run())
+                await self._work(pipeline, supervision)
+                watching.cancel()
+            return 0
+        except BaseExceptionGroup as failures:
+            causes = list(_leaves(failures))
+            for cause in causes:
+                _log_failure(cause)
+            supervision.failed(str(causes[0]) or type(causes[0]).__name__)
+            return 1
+
+    async def _work(self, pipeline: Pipeline, supervision: Supervision) -> None:
         admin = AdminServer(
             self._config.admin,
             Exposition(pipeline.metrics, lambda: gauges(pipeline)),
             pipeline.missing,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._asked_to_stop, pipeline)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
-        side = [asyncio.create_task(self._watch(pipeline))]
         try:
-            port = await admin.start()
+            port = await self._listen(admin)
             logger.info(
                 "starting", version=__version__, pid=os.getpid(), admin=f"{port}", config=self._path
             )
-            self._starting = asyncio.create_task(self._start(pipeline))
-            await self._starting
-            side.append(asyncio.create_task(self._reloads(pipeline)))
-            await pipeline.run()
-            return 0
-        except asyncio.CancelledError:
-            return 0 if self._stopping else 1
-        except DispatcherdError as error:
-            logger.error("failed", error=str(error))
-            return 1
-        except OSError as error:
-            logger.error("failed", error=f"admin {self._config.admin.host}: {error}")
-            return 1
-        except BaseExceptionGroup as group:
-            for cause in _leaves(group):
-                logger.error("failed", error=f"{type(cause).__name__}: {cause}", exc_info=cause)
-            return 1
+            if await self._start(pipeline):
+                async with asyncio.TaskGroup() as group:
+                    reloads = group.create_task(self._reloads(pipeline, supervision))
+                    await pipeline.run()
+                    reloads.cancel()
         finally:
-            for task in side:
-                task.cancel()
+            await pipeline.abandon()  # after a drain there is nothing left for it to do
             await admin.stop()
 
-    async def _start(self, pipeline: Pipeline) -> None:
-        self._notifier.status("waiting for Postgres and Kafka")
-        await pipeline.start()
+    async def _listen(self, admin: AdminServer) -> int:
+        config = self._config.admin
+        try:
+            return await admin.start()
+        except OSError as error:
+            raise AdminUnavailable(
+                f"admin: cannot listen on {config.host}:{config.port}: {error.strerror or error}. "
+                "Choose another admin.port, or end what listens there"
+            ) from error
 
-    def _asked_to_stop(self, pipeline: Pipeline) -> None:
+    async def _start(self, pipeline: Pipeline) -> bool:
+        """False when a stop came first: nothing was taken in, there is nothing to drain."""
+        self._starting = asyncio.create_task(pipeline.start())
+        if self._stopping:
+            self._starting.cancel()
+        try:
+            await self._starting
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            return False
+        return True
+
+    def _handle_signals(self, pipeline: Pipeline, supervision: Supervision) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop, pipeline, supervision)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+
+    def _asked_to_stop(self, pipeline: Pipeline, supervision: Supervision) -> None:
         if self._stopping:
             logger.warning("exiting_at_once", reason="a second signal")
             os._exit(1)
         self._stopping = True
-        self._notifier.stopping()
+        supervision.stopping(self._config.shutdown_timeout_seconds)
         logger.info("stopping", deadline_seconds=self._config.shutdown_timeout_seconds)
         pipeline.stop()
         if self._starting is not None and not self._starting.done():
-            self._starting.cancel()  # nothing has been taken in yet: nothing to drain
+            self._starting.cancel()
 
-    async def _watch(self, pipeline: Pipeline) -> None:
-        """READY when it is so; watchdog pings while the ticker ticks."""
-        interval = self._notifier.watchdog_interval_seconds
-        pinged = 0.0
-        ready = False
-        while True:
-            await asyncio.sleep(0.1)
-            now = time.monotonic()
-            # Until the ticker runs (waiting for parts), this loop itself is the sign of life.
-            if interval is None or now - pinged < interval / 2:
-                pass
-            elif not ready or now - pipeline.timers.last_beat < interval:
-                self._notifier.watchdog()
-                pinged = now
-            if not ready and not pipeline.missing():
-                ready = True
-                self._notifier.ready("running")
-                logger.info("ready", partitions=len(pipeline.ownership.reading))
-
-    async def _reloads(self, pipeline: Pipeline) -> None:
+    async def _reloads(self, pipeline: Pipeline, supervision: Supervision) -> None:
         while True:
             await self._reload.wait()
             self._reload.clear()
-            self._notifier.reloading()
-            await self._reload_once(pipeline)
-            self._notifier.ready("running")
+            supervision.reload_begun()
+            supervision.reload_ended(await self._reload_once(pipeline))
 
-    async def _reload_once(self, pipeline: Pipeline) -> None:
+    async def _reload_once(self, pipeline: Pipeline) -> str:
+        """What is wrong after it, for the status line; empty when it took."""
         try:
             config = load_config(self._path, os.environ)
             secrets = load_secrets(config, os.environ)
             await pipeline.reload(config, secrets)
         except DispatcherdError as error:
             logger.error("reload_refused", error=str(error))
-            return
+            return f"the last reload was REFUSED: {error}"
         stale = changed(self._config, config)
         if stale:
             logger.warning("restart_needed", reason=f"these take effect at a restart: {stale}")
@@ -158,6 +171,14 @@ class Daemon:
             update={"endpoints": config.endpoints, "log": config.log}
         )
         logger.info("reloaded", endpoints=len(config.endpoints))
+        return f"a restart is needed for {', '.join(stale)}" if stale else ""
+
+
+def _log_failure(cause: BaseException) -> None:
+    if isinstance(cause, DispatcherdError):
+        logger.error("failed", error=str(cause))
+    else:
+        logger.error("failed", error=f"{type(cause).__name__}: {cause}", exc_info=cause)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

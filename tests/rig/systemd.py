@@ -1,0 +1,216 @@
+"""A throwaway systemd as PID 1 of its own namespaces, on a copy-on-write view of this machine.
+
+Invariant: the real tree, /run, /tmp and the machine's own systemd are never touched, and when its
+PID 1 dies (which it does with this process, whatever becomes of it), every process and mount of it
+is gone. The network is this machine's, so that parts on loopback can be reached from inside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.rig.waiting import wait_for
+
+BOOT = Path(__file__).with_name("systemd_boot.sh")
+SYSTEMD = Path("/lib/systemd/systemd")
+_UNSHARE = ("unshare", "-m", "-p", "-f", "-i", "-u", "--cgroup", "--kill-child=KILL")
+_OLDEST = 250
+_GROUP = "dispatcherd-test"
+
+
+def missing(least: int = _OLDEST) -> str | None:
+    """Which package is missing; None when systemd is installed and new enough."""
+    found = shutil.which("systemd-analyze")
+    if found is None or not SYSTEMD.exists():
+        return "systemd is not installed (Debian: apt install systemd, or: make parts)"
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=10)
+    number = re.match(r"systemd (\d+)", version.stdout)
+    assert number is not None, version
+    return None if int(number[1]) >= least else f"systemd {number[1]} is older than {least}"
+
+
+def need() -> None:
+    """Skip the test, by name, where the package is missing; in CI fail."""
+    why = missing()
+    if why is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"in CI nothing may be missing: {why}")
+    pytest.skip(why)
+
+
+def unable(folder: Path) -> str | None:
+    """Why this machine (kernel, container, user) cannot carry a systemd of ours; None if it can."""
+    if os.geteuid() != 0:
+        return "a throwaway systemd needs root"
+    absent = [p for p in ("unshare", "nsenter", "setpriv", "pivot_root") if shutil.which(p) is None]
+    if absent:
+        return f"a throwaway systemd needs {', '.join(absent)} (util-linux)"
+    try:
+        cgroup = _Cgroup()
+    except OSError as error:
+        return f"a throwaway systemd needs a cgroup2 of its own: {error}"
+    folder.mkdir(parents=True)
+    try:
+        command = [*cgroup.enter(), *_UNSHARE, "sh", str(BOOT), "probe", str(folder)]
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    finally:
+        cgroup.remove()
+    last = [line for line in tried.stderr.splitlines() if line.strip()][-2:]
+    return f"a throwaway systemd: {'; '.join(last)}" if tried.returncode else None
+
+
+def remains(folder: Path, pid: int) -> list[str]:
+    """What is left of a systemd that a process made in a folder: mounts and groups."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    groups = [str(group) for group in _parent().glob(f"{_GROUP}-{pid}")]
+    return [line for line in mounts if str(folder) in line] + groups
+
+
+def sweep() -> None:
+    """Remove the empty groups of makers that were killed."""
+    for group in _parent().glob(f"{_GROUP}-*"):
+        if not psutil.pid_exists(int(group.name.rpartition("-")[2])):
+            _remove(group)
+
+
+def _parent() -> Path:
+    """This process's own group in the unified hierarchy; raises OSError when there is none."""
+    mounted = [
+        line.split()
+        for line in Path("/proc/self/mountinfo").read_text().splitlines()
+        if " - cgroup2 " in line
+    ]
+    if not mounted:
+        raise OSError("no cgroup2 is mounted")
+    [own] = [
+        line.removeprefix("0::")
+        for line in Path("/proc/self/cgroup").read_text().splitlines()
+        if line.startswith("0::")
+    ]
+    return Path(mounted[0][4]) / os.path.relpath(own, mounted[0][3])
+
+
+class _Cgroup:
+    """A group below this process's own, for everything of one systemd."""
+
+    def __init__(self) -> None:
+        self.path = _parent() / f"{_GROUP}-{os.getpid()}"
+        sweep()
+        self.path.mkdir(exist_ok=True)
+
+    def enter(self) -> list[str]:
+        """The beginning of a command that runs in the group, and dies with this process."""
+        script = f'echo $$ >"{self.path}/cgroup.procs" && exec "$@"'
+        return ["sh", "-c", script, "sh", "setpriv", "--pdeathsig", "KILL"]
+
+    def populated(self) -> bool:
+        """Whether a process is left in it."""
+        return "populated 1" in (self.path / "cgroup.events").read_text()
+
+    def remove(self) -> None:
+        """Remove it, with all that systemd made below it."""
+        wait_for(lambda: not self.populated(), 20, f"{self.path} to be empty")
+        _remove(self.path)
+
+
+def _remove(group: Path) -> None:
+    for folder, _, _ in os.walk(group, topdown=False):
+        os.rmdir(folder)
+
+
+class Systemd:
+    """One running systemd; `binds` are (directory here, path inside), read-only."""
+
+    def __init__(self, folder: Path, binds: list[tuple[Path, str]]) -> None:
+        folder.mkdir(parents=True)
+        self._folder = folder
+        self._cgroup = _Cgroup()
+        self._log = folder.with_suffix(".log")
+        pairs = [f"{source}:{target}" for source, target in binds]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*self._cgroup.enter(), *_UNSHARE, "sh", str(BOOT), "boot", str(folder), *pairs],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        try:
+            wait_for(self._is_up, 30, "a throwaway systemd")
+            self.systemctl("start", "systemd-journald.socket", "systemd-journald-dev-log.socket")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _is_up(self) -> bool:
+        ended = self._process.poll()
+        assert ended is None, f"it ended with {ended}: {self._log.read_text()}"
+        children = psutil.Process(self._process.pid).children()
+        if not children or children[0].name() != "systemd":
+            return False
+        self.pid = children[0].pid
+        return self.run("systemctl", "is-system-running", check=False).stdout.strip() == "running"
+
+    def run(
+        self, *command: str, check: bool = True, timeout_seconds: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """A command inside, as root."""
+        done = subprocess.run(
+            ["nsenter", "-t", str(self.pid), "-m", "-p", "-i", "-u", "-C", "-r", "-w",
+             "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8",
+             "SYSTEMD_UNIT_PATH=/etc/systemd/system", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=",
+             *command],
+            capture_output=True, text=True, timeout=timeout_seconds, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, (command, done.returncode, done.stderr)
+        return done
+
+    def systemctl(
+        self, *arguments: str, check: bool = True, timeout_seconds: float = 90
+    ) -> subprocess.CompletedProcess[str]:
+        """`systemctl` inside."""
+        return self.run("systemctl", *arguments, check=check, timeout_seconds=timeout_seconds)
+
+    def show(self, unit: str) -> dict[str, str]:
+        """All properties of a unit."""
+        text = self.systemctl("show", unit).stdout
+        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+    def journal(self, unit: str) -> list[dict[str, Any]]:
+        """What the unit and systemd about it have logged, oldest first."""
+        text = self.run("journalctl", "-o", "json", "-u", unit).stdout
+        return [json.loads(line) for line in text.splitlines()]
+
+    def inside(self, path: str) -> Path:
+        """A path inside, seen from here."""
+        return Path(f"/proc/{self.pid}/root") / path.lstrip("/")
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """A file inside."""
+        target = self.inside(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(mode)
+
+    def stop(self) -> None:
+        """Kill PID 1: the kernel ends everything else in its namespaces."""
+        for child in self._children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        self._process.kill()
+        self._process.wait(20)
+        self._cgroup.remove()
+
+    def _children(self) -> list[psutil.Process]:
+        try:
+            return psutil.Process(self._process.pid).children()
+        except psutil.NoSuchProcess:
+            return []
