@@ -81,11 +81,19 @@ def test_a_time_that_has_passed_fires_at_the_next_new_tick() -> None:
     assert fired(wheel, 808) == ["long ago", "before the wheel was made", "now"]
 
 
-def test_within_a_tick_timers_fire_in_the_order_in_which_they_were_set() -> None:
+def test_a_timer_does_not_fire_a_hundred_thousandth_of_a_tick_early() -> None:
     wheel = Wheel(0.0, TICK)
-    tick = 256**3 + 300
+    set_at(wheel, 800, "a")
+    assert wheel.advance(100 * TICK - TICK * 1e-5) == []
+    assert fired(wheel, 800) == ["a"]
+
+
+@pytest.mark.parametrize("tick", [300, 65_536 + 300, 256**3 + 300, SPAN, SPAN + 300, 2 * SPAN])
+def test_within_a_tick_timers_fire_in_the_order_in_which_they_were_set(tick: int) -> None:
+    wheel = Wheel(0.0, TICK)
     names = []
-    for step in (0, 1, 256, 65_536, 256**3, tick - 300, tick - 2):
+    steps = {0, 1, 256, 65_536, 2 * 256**3, 200 * 256**3, SPAN - 256, tick - 300, tick - 2}
+    for step in sorted(step for step in steps if step < tick):
         wheel.advance(step * TICK)  # each is placed in another wheel, and brought down with others
         set_at(wheel, tick * 8 - step % 2, step)
         names.append(step)
@@ -220,7 +228,7 @@ def run_against_a_sorted_list(seed: int, operations: int) -> int:
 
 
 def test_the_wheel_is_a_sorted_list_over_millions_of_operations() -> None:
-    assert sum(run_against_a_sorted_list(seed, 400_000) for seed in range(4)) > 3_000_000
+    assert sum(run_against_a_sorted_list(seed, 400_000) for seed in range(3)) > 2_000_000
 
 
 _near_a_turn = st.builds(
