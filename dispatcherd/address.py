@@ -10,6 +10,7 @@ the deny lists of two egress proxies for webhooks (Stripe Smokescreen, Svix), jo
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection, Sequence
 from ipaddress import (
@@ -126,6 +127,10 @@ class AddressGuard:
             self.check(str(literal))
         elif _is_localhost(host) and not self.allows_literal(host):
             raise AddressForbidden(f"{_cut(url)}: {host} is this host (loopback); {_REMEDY}")
+        if not url.isascii():
+            raise AddressForbidden(
+                f"URL {_cut(url)}: it holds a character outside ASCII; write it percent-encoded"
+            )
 
 
 def _parts(url: str) -> tuple[str, str]:
@@ -151,22 +156,48 @@ def _parts(url: str) -> tuple[str, str]:
         raise refuse("it names no host")
     if port == 0:
         raise refuse("port 0 cannot be connected to")
-    if as_literal(host) is None:
-        name = unicodedata.normalize("NFKC", host).rstrip(".").replace("。", ".")
-        try:
-            name.encode("idna")
-        except UnicodeError as error:
-            raise refuse(f"the host is no valid name ({error})") from error
-        if len(name) > 253 or not name:
-            raise refuse("the host name is empty or longer than 253 characters")
+    if as_literal(host) is None and not _is_localhost(host):
+        fault = _name_fault(host)
+        if fault is not None:
+            raise refuse(fault)
     return host, split.scheme
+
+
+def _name_fault(host: str) -> str | None:
+    """Why a host that is no address could never be resolved, with the remedy; None: it may be."""
+    name = _plain(host)
+    try:
+        encoded = name.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        return f"the host is no valid name ({error}); write labels of 1 to 63 characters"
+    if len(encoded) > 253:
+        return "the host name is longer than 253 characters"
+    if not host.isascii():
+        return f"the host name is not ASCII; write {encoded}"
+    if not _LABELS(name):
+        return "the host is no valid name; write letters, digits, - and dots"
+    for label in name.split("."):
+        # (IDNA itself is not enforced: registries let through what no version of it allows.)
+        if label.startswith("xn--") and not _is_punycode(label[4:]):
+            return f"the label {label} is no valid punycode; write the name as registered"
+    return None
+
+
+_LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*").fullmatch
+
+
+def _is_punycode(text: str) -> bool:
+    """Whether it decodes (RFC 3492), and to something that needed encoding."""
+    try:
+        return not text.encode("ascii").decode("punycode").isascii()
+    except UnicodeError:
+        return False
 
 
 def as_literal(host: str) -> IPv4Address | IPv6Address | None:
     """The address that a host spells, in any of the spellings that resolvers accept; None for a
     name. (inet_aton: 127.1, 0x7f.0.0.1, 0177.0.0.1, 2130706433; NFKC: circled digits.)"""
-    text = unicodedata.normalize("NFKC", host).replace("。", ".").rstrip(".")
-    text = text.strip("[]").split("%")[0]
+    text = _plain(host).strip("[]").split("%")[0]
     try:
         parsed = ip_address(text)
         mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
@@ -192,23 +223,28 @@ def as_literal(host: str) -> IPv4Address | IPv6Address | None:
 
 
 def _number(part: str) -> int | None:
-    if not part or not part.isascii():
+    """As inet_aton reads one part: decimal, octal or hexadecimal."""
+    if len(part) > 80 or _NUMBER(part) is None:
         return None
-    text = part.lower()
-    try:
-        if text.startswith("0x"):
-            return int(text[2:] or "0", 16)
-        if len(text) > 1 and text.startswith("0"):
-            return int(text, 8)
-        return int(text) if text.isdigit() else None
-    except ValueError:
-        return None
+    if part.startswith("0x"):
+        return int(part[2:] or "0", 16)
+    return int(part, 8 if part.startswith("0") else 10)
+
+
+_NUMBER = re.compile("0x[0-9a-f]*|0[0-7]*|[1-9][0-9]*").fullmatch
+
+
+def _plain(host: str) -> str:
+    """The host as resolvers come to read it: circled digits, wide letters, ideographic stops."""
+    return unicodedata.normalize("NFKC", host).replace("。", ".").lower().rstrip(".")
 
 
 def _is_localhost(host: str) -> bool:
-    name = unicodedata.normalize("NFKC", host).lower().rstrip(".")
+    name = _plain(host)
     return name == "localhost" or name.endswith(".localhost")
 
 
 def _cut(url: str) -> str:
+    """The URL as it may stand in an error: short, and without what may be a password."""
+    url = re.sub(r"(^|//)[^/?#]*@", r"\1***@", url)
     return repr(url if len(url) <= 100 else url[:97] + "...")
