@@ -1,4 +1,4 @@
-"""Forbidden addresses and URLs in every spelling, the whole table, and that what is public passes."""
+"""Forbidden addresses and URLs in every spelling, the whole table, and what is public passes."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ def refusal(url: str, guard: AddressGuard = GUARD, allow_http: bool = False) -> 
     assert words.isprintable()
     assert len(words) < 600
     return words
+
+
+def words(text: str) -> list[str]:
+    return text.split()
 
 
 # --- the table -----------------------------------------------------------------------------
@@ -76,7 +80,8 @@ def test_the_operator_may_open_one_address() -> None:
 
 # --- concrete addresses --------------------------------------------------------------------
 
-FORBIDDEN = """
+FORBIDDEN = words(
+    """
     0.0.0.0 0.255.255.255 10.0.0.0 10.255.255.255 100.64.0.1 100.127.255.255 127.0.0.1
     127.255.255.254 169.254.169.254 169.254.170.2 172.16.0.1 172.31.255.255 192.0.0.170 192.0.2.1
     192.168.0.1 192.168.255.255 198.18.0.1 198.19.255.255 198.51.100.7 203.0.113.9 224.0.0.1
@@ -86,14 +91,17 @@ FORBIDDEN = """
     64:ff9b:1::10.0.0.1 2002:7f00:1:: 2001:0:4136:e378:8000:63bf:3fff:fdd2 2001:20::1 2001:db8::1
     100::1 3fff::1 3fff:fff:ffff::1 5f00::1 fc00::1 fd00:ec2::254 fdff:ffff::1 fe80::1 fe80::1%eth0
     fe80::1%1 ::1%lo febf::1 fec0::1 feff::1 ff02::1 ff0e::1
-""".split()
+    """
+)
 
-PUBLIC = """
+PUBLIC = words(
+    """
     1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.1
     169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.167.255.255 192.169.0.0
     198.17.255.255 198.20.0.0 223.255.255.255 ::ffff:8.8.8.8 2606:4700:4700::1111
     2001:4860:4860::8888 2a00:1450:4001:81b::200e 2620:fe::fe 2600::
-""".split()
+    """
+)
 
 
 @pytest.mark.parametrize("address", FORBIDDEN)
@@ -145,20 +153,24 @@ def test_verdicts_are_remembered_in_bounded_number_and_stay_right() -> None:
 
 # --- spellings of an address in a URL ------------------------------------------------------
 
-LOOPBACK = """
+LOOPBACK = words(
+    """
     127.0.0.1 127.1 127.0.1 2130706433 0x7f.0.0.1 0x7f000001 0X7F.1 0177.0.0.1 017700000001
-    00000177.0.0.1 0x7f.0x0.0x0.0x1 127.0.0.1. 127.0.0.1.. ①②⑦.⓪.⓪.① 127。0。0。1 １２７.０.０.１ ⑫7.0.0.1
-    127．0．0．1 127｡0｡0｡1 [::1] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::127.0.0.1]
+    00000177.0.0.1 0x7f.0x0.0x0.0x1 127.0.0.1. 127.0.0.1.. ①②⑦.⓪.⓪.① 127。0。0。1 １２７.０.０.１
+    ⑫7.0.0.1     127．0．0．1 127｡0｡0｡1 [::1] [0:0:0:0:0:0:0:1] [::ffff:127.0.0.1] [::ffff:7f00:1] [::127.0.0.1]
     [::1%25lo] localhost LOCALHOST localhost. localhost.. localhost。 ｌocalhost ⓛⓞⓒⓐⓛⓗⓞⓢⓣ
     a.localhost a.localhost.
-""".split()
+    """
+)
 
-ELSEWHERE = """
+ELSEWHERE = words(
+    """
     0 0.0.0.0 0x0 [::] 10.1 0xa.0x01 192.168.1 169.254.169.254 0xa9fea9fe 2852039166
     0251.0376.0251.0376 [fe80::1] [fe80::1%25eth0] [fe80::1%eth0] [fec0::1] [ff02::1] [fd00::1]
     [64:ff9b::127.0.0.1] [64:ff9b:1::1] [2002:7f00:1::] [2001::1] [3fff::1] [5f00::1] [2001:db8::1]
     255.255.255.255 224.1 256.1.1.1 1.2.3.256 4294967296 1.2.65536
-""".split()
+    """
+)
 
 
 @pytest.mark.parametrize("host", LOOPBACK + ELSEWHERE)

@@ -20,7 +20,8 @@ from tests.unit.nouns import CLAIM, make_event
 
 _space = st.text(" \t\r\n", max_size=4).map(str.encode)
 _scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False),
+    st.none(), st.booleans(), st.integers(-(2**53), 2**53),
+    st.floats(allow_nan=False, allow_infinity=False),
     st.text(st.characters(exclude_categories=["Cs"])),
 )  # fmt: skip
 _values = st.recursive(

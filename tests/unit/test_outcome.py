@@ -1,4 +1,4 @@
-"""What an attempt came to: every status, every failure, every Retry-After, and when it is retried."""
+"""What an attempt came to: every status, failure and Retry-After, and when it is retried."""
 
 from __future__ import annotations
 
