@@ -52,15 +52,18 @@ def own_addresses() -> set[str]:
 class GuardedResolver(AbstractResolver):
     """Refuses a name that answers with any forbidden address, also beside permitted ones."""
 
-    def __init__(self, guard: AddressGuard) -> None:
+    def __init__(self, guard: AddressGuard, behind: AbstractResolver | None = None) -> None:
+        """`behind`: who answers; by default the system."""
         self._guard = guard
-        self._resolver = DefaultResolver()
+        self._resolver = behind or DefaultResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """As aiohttp's, and raises ForbiddenConnect."""
         answers = await self._resolver.resolve(host, port, family)
+        if not answers:  # which aiohttp does not expect: it would end in a RuntimeError
+            raise socket.gaierror(socket.EAI_NODATA, "the name has no address")
         for answer in answers:
             _check(self._guard, answer["host"])
         return answers
@@ -78,7 +81,9 @@ class GuardedConnector(aiohttp.TCPConnector):
         (aiohttp #13656: its bytes would be taken for the answer to the next request)."""
         while True:
             connection = await super().connect(req, traces, timeout)
-            # One turn of the loop: what has arrived by now is read before it is looked at.
+            # What has arrived by now is read before it is looked at: within one turn of uvloop's
+            # loop, and within two of asyncio's own, where a task goes before the sockets.
+            await asyncio.sleep(0)
             await asyncio.sleep(0)
             protocol = connection.protocol
             if protocol is not None and protocol.is_connected() and not protocol.should_close:
@@ -86,9 +91,12 @@ class GuardedConnector(aiohttp.TCPConnector):
             connection.close()
 
 
-def connector(config: NetworkConfig, guard: AddressGuard) -> GuardedConnector:
+def connector(
+    config: NetworkConfig, guard: AddressGuard, resolver: AbstractResolver | None = None
+) -> GuardedConnector:
     """The pool for all endpoints. Its own limits are off: HostSlots bounds what is under way, so
-    that nobody waits inside the pool on his deadline."""
+    that nobody waits inside the pool on his deadline. `resolver`: who answers instead of the
+    system; its answers are guarded alike."""
 
     def socket_factory(info: Any) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -103,7 +111,7 @@ def connector(config: NetworkConfig, guard: AddressGuard) -> GuardedConnector:
         limit=0,
         limit_per_host=0,
         ssl=context,
-        resolver=GuardedResolver(guard),
+        resolver=GuardedResolver(guard, resolver),
         ttl_dns_cache=max(1, int(config.dns_cache_seconds)),
         use_dns_cache=config.dns_cache_seconds > 0,
         keepalive_timeout=config.keepalive_seconds or 0.001,
