@@ -146,8 +146,8 @@ def _parts(url: str) -> tuple[str, str]:
     try:
         split = urlsplit(url)
         host, port = split.hostname, split.port
-    except ValueError as error:
-        raise refuse(f"{error}; write https://host[:port]/path") from error
+    except ValueError:  # its text may hold a part of a password
+        raise refuse("it or its port cannot be read; write https://host[:port]/path") from None
     if split.scheme not in ("https", "http"):
         raise refuse("the scheme is not https")
     if split.username is not None or "@" in split.netloc:

@@ -149,7 +149,7 @@ def test_what_is_kept_of_those_who_wait_is_bounded_by_their_number() -> None:
 
 
 class SlotsBesideModel(RuleBasedStateMachine):
-    """Lanes of a few hosts that want, take, give, lose their work, and fail to use what they get."""
+    """Lanes of a few hosts that want, take, give, lose their work, and fail to use a slot."""
 
     @initialize(limit=st.integers(1, 3), total=st.integers(1, 5), hosts=st.text("abc", min_size=8))
     def begin(self, limit: int, total: int, hosts: str) -> None:
