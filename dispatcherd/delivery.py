@@ -100,11 +100,14 @@ class Event:
     tenant: str | None = None
     appended_at: float = 0.0
     """Unix seconds of the record's own timestamp; 0 when it was read back from Postgres."""
+    size: int = field(init=False)
+    """Bytes this event holds in memory, headers included: what every cap in bytes counts."""
 
-    @property
-    def size(self) -> int:
-        """Bytes this event holds in memory beyond its fixed cost."""
-        return len(self.body) + 256
+    def __post_init__(self) -> None:
+        size = len(self.body) + 256
+        for name, value in self.headers:
+            size += len(name) + len(value) + 128
+        self.size = size
 
 
 @dataclass(slots=True, frozen=True)

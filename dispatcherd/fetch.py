@@ -69,8 +69,8 @@ class FetchLoop:
     async def _turn(self, now: float) -> None:
         intake = self._intake
         cause = intake.take(now) if intake.fetched else None
-        while self.doubted:
-            await self._ownership.recreated(self.doubted.pop())
+        if self.doubted and not await self._answer_doubts():
+            return
         if cause is Blocked.TYPES:
             await self._learn_types()
             return
@@ -94,6 +94,16 @@ class FetchLoop:
         wait = _IDLE_POLL_SECONDS if cause is None else _BLOCKED_PAUSE_SECONDS
         for tenure, records in await self._poll(free, wait):
             intake.add(tenure, records)
+
+    async def _answer_doubts(self) -> bool:
+        try:
+            while self.doubted:
+                await self._ownership.recreated(self.doubted[-1])
+                self.doubted.pop()
+        except StoreUnavailable:
+            await asyncio.sleep(0.5)
+            return False
+        return True
 
     async def _poll(
         self, free: list[TopicPartition], seconds: float

@@ -1,8 +1,10 @@
 """One endpoint's bounded queue: what waits to be sent, and what makes the next batch.
 
-Invariant: `fresh` and `due` together hold at most the cap in deliveries and in bytes; half of it
-is kept for due rows while any are owed, so that neither starves the other. Leaves out: sending
-(send), where the overflow goes (pipeline), and when a retry is due (retry).
+Invariant: `fresh`, `due` and what waits on the wheel hold at most the cap in deliveries together;
+half of it is kept for due rows while any are owed, so that neither starves the other. The cap in
+bytes is shared alike, but one delivery of each kind is taken whatever its size, or it would never
+be sent. Leaves out: sending (send), where the overflow goes (intake), and when a retry is due
+(retry).
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from dispatcherd.delivery import Claim, Delivery, Endpoint, Key, Stage
+
+_NEVER = float("inf")
 
 
 class Lane:
@@ -21,68 +25,90 @@ class Lane:
         self.max_bytes = max_bytes
         self.fresh: OrderedDict[Delivery, None] = OrderedDict()
         self.due: OrderedDict[Delivery, None] = OrderedDict()
-        self.bytes = 0
+        self.fresh_bytes = 0
+        self.due_bytes = 0
         self.owed: dict[Key, Delivery] = {}
         """Deliveries in memory that have a row in `deliveries`: paging must skip them."""
         self.waiting = 0
         """Of `owed`, those on the wheel."""
         self.in_air = 0
         """Exchanges under way."""
-        self.next_due = float("inf")
+        self.next_due = _NEVER
         """Monotonic time at which a row that is only in Postgres may be due; inf: none known."""
         self.linger: object | None = None
         """The wheel's timer for a batch that is waiting to fill."""
         self.removed = False
         self.last_offer = float("-inf")
         """When a fresh delivery last came in, monotonic."""
-        self._due_turn = True
+        self._due_turn = self._due_turn_before = True
 
     def __len__(self) -> int:
         return len(self.fresh) + len(self.due)
 
     def has_room(self, size: int) -> bool:
-        """Room for one more fresh delivery of `size` bytes. An empty lane takes any size."""
-        cap = self.max_deliveries
-        if self.due or self.next_due != float("inf"):
-            cap -= cap // 2
-        if len(self.fresh) >= max(cap, 1):
+        """Room for one more fresh delivery of `size` bytes. The first one may have any size."""
+        fresh = len(self.fresh)
+        if not fresh:
+            return True
+        cap, cap_bytes = self.max_deliveries, self.max_bytes
+        if fresh + len(self.due) + self.waiting >= cap:
             return False
-        return self.bytes + size <= self.max_bytes or not self.fresh
+        if self.due or self.next_due != _NEVER:
+            cap -= cap // 2
+            cap_bytes -= cap_bytes // 2
+        if fresh >= cap or self.fresh_bytes + size > cap_bytes:
+            return False
+        return self.fresh_bytes + self.due_bytes + size <= self.max_bytes
 
     def due_room(self) -> int:
-        """How many more due rows this lane and its share of the wheel can take."""
-        half = max(1, self.max_deliveries // 2)
-        if self.bytes >= self.max_bytes and self.due:
+        """How many more due rows this lane and its share of the wheel can take. Ask again after
+        each: their sizes are known only then."""
+        held = len(self.due) + self.waiting
+        if self.due and (
+            self.due_bytes >= self.max_bytes // 2
+            or self.fresh_bytes + self.due_bytes >= self.max_bytes
+        ):
             return 0
-        return max(0, half - len(self.due) - self.waiting)
+        half = max(1, self.max_deliveries // 2)
+        left = max(2, self.max_deliveries) - len(self.fresh)
+        return max(0, min(half, left) - held)
 
     def offer(self, delivery: Delivery) -> None:
         """Queue a fresh delivery; the caller has asked `has_room`."""
         delivery.stage = Stage.QUEUED
         self.fresh[delivery] = None
-        self.bytes += delivery.event.size
+        self.fresh_bytes += delivery.event.size
 
     def offer_due(self, delivery: Delivery) -> None:
         """Queue a delivery whose time has come (it has a row in `deliveries`)."""
         delivery.stage = Stage.QUEUED
         self.due[delivery] = None
-        self.bytes += delivery.event.size
+        self.due_bytes += delivery.event.size
 
     def put_back(self, batch: list[Delivery]) -> None:
-        """Undo `take`: the batch is the next again."""
+        """Undo the last `take`: the batch is the next again."""
+        self._due_turn = self._due_turn_before
         queue = self.due if batch[0].owed else self.fresh
+        size = 0
         for delivery in reversed(batch):
             delivery.stage = Stage.QUEUED
             queue[delivery] = None
             queue.move_to_end(delivery, last=False)
-            self.bytes += delivery.event.size
+            size += delivery.event.size
+        self._count(queue, size)
+
+    def _count(self, queue: OrderedDict[Delivery, None], size: int) -> None:
+        if queue is self.due:
+            self.due_bytes += size
+        else:
+            self.fresh_bytes += size
 
     def remove(self, delivery: Delivery) -> bool:
         """Take a queued delivery out; False when it was not queued here."""
         for queue in (self.fresh, self.due):
             if delivery in queue:
                 del queue[delivery]
-                self.bytes -= delivery.event.size
+                self._count(queue, -delivery.event.size)
                 return True
         return False
 
@@ -93,7 +119,7 @@ class Lane:
             mine = [d for d in queue if d.event.claim in claims]
             for delivery in mine:
                 del queue[delivery]
-                self.bytes -= delivery.event.size
+            self._count(queue, -sum(d.event.size for d in mine))
             taken.extend(mine)
         return taken
 
@@ -106,46 +132,36 @@ class Lane:
         """When the next batch may be taken: `now` if it is full or due, None if nothing waits."""
         if self.due:
             return now
-        head = next(iter(self.fresh), None)
-        if head is None:
-            return None
+        return max(now, self._fresh_ready_at()) if self.fresh else None
+
+    def _fresh_ready_at(self) -> float:
         policy = self.endpoint.batch
-        if (
-            policy.max_events == 1
-            or len(self.fresh) >= policy.max_events
-            or self.bytes >= policy.max_bytes
-        ):
-            return now
-        return max(now, head.entered_at + policy.max_wait_seconds)
+        if len(self.fresh) >= policy.max_events or self.fresh_bytes >= policy.max_bytes:
+            return -_NEVER
+        return next(iter(self.fresh)).entered_at + policy.max_wait_seconds
 
     def take(self, now: float) -> list[Delivery]:
         """The next batch, or [] when none is ready. Due and fresh take turns; a batch is of one
         kind, so that what failed together is tried again together."""
-        at = self.ready_at(now)
-        if at is None or at > now:
+        fresh_ready = bool(self.fresh) and self._fresh_ready_at() <= now
+        if not self.due and not fresh_ready:
             return []
-        fresh_ready = bool(self.fresh) and (not self.due or self._fresh_ready(now))
         use_due = bool(self.due) and (self._due_turn or not fresh_ready)
-        self._due_turn = not use_due
+        self._due_turn_before, self._due_turn = self._due_turn, not use_due
         queue = self.due if use_due else self.fresh
         policy = self.endpoint.batch
         taken: list[Delivery] = []
-        size = 0
+        size = length = 0
         while queue and len(taken) < policy.max_events:
             delivery = next(iter(queue))
-            member = delivery.event.size
-            if taken and size + member > policy.max_bytes:
+            event = delivery.event
+            # What `batch.member` makes of it is never longer: 256 is for an envelope around it.
+            length += len(event.body) + len(event.id) + len(event.type) + 256
+            if taken and length > policy.max_bytes:
                 break
             del queue[delivery]
             delivery.stage = Stage.AIR
-            size += member
+            size += event.size
             taken.append(delivery)
-        self.bytes -= size
+        self._count(queue, -size)
         return taken
-
-    def _fresh_ready(self, now: float) -> bool:
-        policy = self.endpoint.batch
-        if len(self.fresh) >= policy.max_events:
-            return True
-        head = next(iter(self.fresh))
-        return head.entered_at + policy.max_wait_seconds <= now

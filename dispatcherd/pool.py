@@ -8,10 +8,11 @@ answers (exchange).
 from __future__ import annotations
 
 import asyncio
+import heapq
 import ipaddress
 import socket
 import ssl
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -52,15 +53,18 @@ def own_addresses() -> set[str]:
 class GuardedResolver(AbstractResolver):
     """Refuses a name that answers with any forbidden address, also beside permitted ones."""
 
-    def __init__(self, guard: AddressGuard) -> None:
+    def __init__(self, guard: AddressGuard, behind: AbstractResolver | None = None) -> None:
+        """`behind`: who answers; by default the system."""
         self._guard = guard
-        self._resolver = DefaultResolver()
+        self._resolver = behind or DefaultResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """As aiohttp's, and raises ForbiddenConnect."""
         answers = await self._resolver.resolve(host, port, family)
+        if not answers:  # which aiohttp does not expect: it would end in a RuntimeError
+            raise socket.gaierror(socket.EAI_NODATA, "the name has no address")
         for answer in answers:
             _check(self._guard, answer["host"])
         return answers
@@ -79,7 +83,10 @@ class GuardedConnector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             try:
-                # One turn of the loop: what has arrived by now is read before it is looked at.
+                # What has arrived by now is read before it is looked at: within one turn of
+                # uvloop's loop, and within two of asyncio's own, where a task goes before the
+                # sockets.
+                await asyncio.sleep(0)
                 await asyncio.sleep(0)
             except BaseException:
                 connection.close()
@@ -90,9 +97,12 @@ class GuardedConnector(aiohttp.TCPConnector):
             connection.close()
 
 
-def connector(config: NetworkConfig, guard: AddressGuard) -> GuardedConnector:
+def connector(
+    config: NetworkConfig, guard: AddressGuard, resolver: AbstractResolver | None = None
+) -> GuardedConnector:
     """The pool for all endpoints. Its own limits are off: HostSlots bounds what is under way, so
-    that nobody waits inside the pool on his deadline."""
+    that nobody waits inside the pool on his deadline. `resolver`: who answers instead of the
+    system; its answers are guarded alike."""
 
     def socket_factory(info: Any) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -107,7 +117,7 @@ def connector(config: NetworkConfig, guard: AddressGuard) -> GuardedConnector:
         limit=0,
         limit_per_host=0,
         ssl=context,
-        resolver=GuardedResolver(guard),
+        resolver=GuardedResolver(guard, resolver),
         ttl_dns_cache=max(1, int(config.dns_cache_seconds)),
         use_dns_cache=config.dns_cache_seconds > 0,
         keepalive_timeout=config.keepalive_seconds or 0.001,
@@ -125,8 +135,9 @@ def _check(guard: AddressGuard, address: str) -> None:
 class HostSlots:
     """Exchanges under way per host and in all, shared fairly between those who wait.
 
-    Invariant: never more than `limit` per host nor `total` in all; whoever waits is called in the
-    order in which he came, and asked again with `take`.
+    Invariant: never more than `limit` per host nor `total` in all; a slot that is free is offered
+    to whoever waits and may have it, in the order in which they came, until it is taken or nobody
+    is left: so nobody waits beside a free slot.
     """
 
     def __init__(self, limit: int, total: int) -> None:
@@ -134,27 +145,35 @@ class HostSlots:
         self._total = total
         self._taken: dict[str, int] = {}
         self._all = 0
-        self._waiting: dict[str, OrderedDict[Callable[[], None], None]] = {}
-        self._waiting_for_any: OrderedDict[Callable[[], None], None] = OrderedDict()
-        self._given: deque[str] = deque()
-        self._serving = False
+        self._waiting: dict[str, OrderedDict[Callable[[], None], int]] = {}
+        """Host → who waits for it, with tickets that rise."""
+        self._tickets = 0
+        self._heads: list[tuple[int, str]] = []
+        """A heap of the first tickets of hosts that wait for the total alone (or did: the host may
+        be full by now)."""
+        self._listed: set[str] = set()
+        """The hosts in the heap: each stands there once."""
+        self._offering = False
 
     def take(self, host: str, waiter: Callable[[], None]) -> bool:
         """True: a slot is yours, give it back. False: `waiter` (queued once) will be called when
         it is worth asking again."""
-        if self._taken.get(host, 0) >= self._limit:
-            self._waiting.setdefault(host, OrderedDict())[waiter] = None
-            return False
-        if self._all >= self._total:
-            self._waiting_for_any[waiter] = None
-            return False
-        self._taken[host] = self._taken.get(host, 0) + 1
-        self._all += 1
-        return True
+        taken = self._taken.get(host, 0)
+        if taken < self._limit and self._all < self._total:
+            self._taken[host] = taken + 1
+            self._all += 1
+            return True
+        queue = self._waiting.setdefault(host, OrderedDict())
+        if waiter not in queue:
+            self._tickets += 1
+            queue[waiter] = self._tickets
+        if taken < self._limit:
+            self._list(host)
+        return False
 
     def contended(self, host: str) -> bool:
         """Whether somebody waits for a slot of this host, or for any: give yours back then."""
-        return host in self._waiting or bool(self._waiting_for_any)
+        return host in self._waiting or bool(self._heads)
 
     def give(self, host: str) -> None:
         """Give a slot back; who waits longest for it is called, before this returns."""
@@ -164,26 +183,32 @@ class HostSlots:
         else:
             del self._taken[host]
         self._all -= 1
-        self._given.append(host)
-        if self._serving:
-            return  # called from within a waiter: the loop below goes on with it
-        self._serving = True
-        try:
-            while self._given:
-                self._serve(self._given.popleft())
-        finally:
-            self._serving = False
+        if host in self._waiting:
+            self._list(host)
+        if self._heads and not self._offering:
+            # Only the outermost call offers: a thousand who give back at once what they were
+            # offered must not nest a thousand calls deep.
+            self._offering = True
+            try:
+                self._offer()
+            finally:
+                self._offering = False
 
-    def _serve(self, host: str) -> None:
-        """Call waiters while there is a slot: who is called may have no use for it any more."""
-        while self._all < self._total and self._taken.get(host, 0) < self._limit:
-            queue = self._waiting.get(host)
-            if queue is None:
-                break
+    def _list(self, host: str) -> None:
+        if host not in self._listed:
+            self._listed.add(host)
+            heapq.heappush(self._heads, (next(iter(self._waiting[host].values())), host))
+
+    def _offer(self) -> None:
+        while self._heads and self._all < self._total:
+            _, host = heapq.heappop(self._heads)
+            self._listed.remove(host)
+            if self._taken.get(host, 0) >= self._limit:
+                continue  # listed again when a slot of the host is given back
+            queue = self._waiting[host]
             waiter, _ = queue.popitem(last=False)
-            if not queue:
+            if queue:
+                self._list(host)
+            else:
                 del self._waiting[host]
-            waiter()
-        while self._waiting_for_any and self._all < self._total:
-            waiter, _ = self._waiting_for_any.popitem(last=False)
             waiter()

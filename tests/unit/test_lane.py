@@ -1,0 +1,439 @@
+"""One endpoint's queue: its caps, what makes a batch, and that neither kind starves the other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from dispatcherd.batch import encode
+from dispatcherd.delivery import BatchPolicy, Claim, Delivery, Shape, Stage
+from dispatcherd.lane import Lane
+from tests.unit.nouns import CLAIM, make_delivery, make_endpoint, make_event
+
+OTHER_CLAIM = Claim("orders", 1, 1, 1, b"k" * 16)
+NEVER = float("inf")
+BIG = 10**9
+
+
+def make_lane(
+    max_deliveries: int = 10,
+    max_bytes: int = BIG,
+    max_events: int = 1,
+    batch_bytes: int = BIG,
+    wait: float = 0.0,
+) -> Lane:
+    policy = BatchPolicy(max_events, batch_bytes, wait)
+    return Lane(make_endpoint(batch=policy), max_deliveries, max_bytes)
+
+
+def fill(lane: Lane, count: int, entered_at: float = 0.0, size: int = 0) -> list[Delivery]:
+    made = [make_delivery(offset, size, entered_at) for offset in range(count)]
+    for delivery in made:
+        lane.offer(delivery)
+    return made
+
+
+def fill_due(lane: Lane, count: int, size: int = 0) -> list[Delivery]:
+    made = [make_delivery(1_000 + offset, size, owed=True) for offset in range(count)]
+    for delivery in made:
+        lane.offer_due(delivery)
+    return made
+
+
+# --- room ----------------------------------------------------------------------------------
+
+
+def test_fresh_deliveries_may_fill_the_lane_while_nothing_is_owed() -> None:
+    lane = make_lane(10)
+    fill(lane, 9)
+    assert lane.has_room(0)
+    fill(lane, 1)
+    assert not lane.has_room(0)
+
+
+@pytest.mark.parametrize("where", ["queued", "in Postgres"])
+def test_half_of_the_lane_is_kept_for_due_rows_while_any_are_owed(where: str) -> None:
+    lane = make_lane(10)
+    if where == "queued":
+        fill_due(lane, 1)
+    else:
+        lane.next_due = 1_000.0
+    fill(lane, 4)
+    assert lane.has_room(0)
+    fill(lane, 1)
+    assert not lane.has_room(0)
+    assert lane.due_room() >= 4
+    assert lane.due_room() + len(lane.due) == 5
+
+
+def test_due_rows_take_half_of_the_lane_at_most() -> None:
+    lane = make_lane(10)
+    fill_due(lane, 3)
+    lane.waiting = 1
+    assert lane.due_room() == 1
+    fill_due(lane, 1)
+    assert lane.due_room() == 0
+
+
+def test_a_lane_full_of_fresh_deliveries_takes_due_rows_as_it_empties() -> None:
+    lane = make_lane(10)
+    fill(lane, 10)
+    lane.next_due = 0.0
+    rooms = []
+    while lane.fresh:
+        rooms.append(lane.due_room())
+        lane.take(1.0)
+    assert rooms == [0, 1, 2, 3, 4, 5, 5, 5, 5, 5]
+
+
+def test_retries_on_the_wheel_count_as_long_as_they_wait_there() -> None:
+    lane = make_lane(10)
+    lane.waiting = 3
+    fill(lane, 7)
+    assert not lane.has_room(0)
+
+
+def test_the_smallest_lane_holds_one_of_each_kind() -> None:
+    lane = make_lane(1)
+    lane.next_due = 0.0
+    fill(lane, 1)
+    assert not lane.has_room(0)
+    assert lane.due_room() == 1
+    fill_due(lane, 1)
+    assert lane.due_room() == 0
+
+
+def test_the_cap_in_bytes_holds_for_fresh_deliveries() -> None:
+    size = make_delivery(size=744).event.size  # 1,000
+    lane = make_lane(1_000, max_bytes=10 * size)
+    fill(lane, 9, size=744)
+    assert lane.has_room(size)
+    assert not lane.has_room(size + 1)
+    fill(lane, 1, size=744)
+    assert not lane.has_room(1)
+
+
+def test_half_of_the_bytes_is_kept_for_due_rows_while_any_are_owed() -> None:
+    lane = make_lane(1_000, max_bytes=10_000)
+    lane.next_due = 0.0
+    fill(lane, 5, size=744)
+    assert not lane.has_room(1)
+    taken = 0
+    while lane.due_room():
+        fill_due(lane, 1, size=744)
+        taken += 1
+    assert taken == 5
+
+
+def test_due_rows_take_half_of_the_bytes_at_most() -> None:
+    lane = make_lane(1_000, max_bytes=10_000)
+    for _ in range(5):
+        assert lane.due_room()
+        fill_due(lane, 1, size=744)
+    assert not lane.due_room()
+
+
+def test_a_lane_whose_bytes_are_taken_by_fresh_deliveries_takes_one_due_row() -> None:
+    lane = make_lane(1_000, max_bytes=10_000)
+    fill(lane, 10, size=744)
+    assert lane.due_room()
+    fill_due(lane, 1, size=744)
+    assert not lane.due_room()
+
+
+def test_a_lane_whose_bytes_are_taken_by_due_rows_takes_one_fresh_delivery() -> None:
+    lane = make_lane(1_000, max_bytes=10_000)
+    fill_due(lane, 1, size=9_000)
+    assert lane.has_room(1_000)
+    fill(lane, 1, size=744)
+    assert not lane.has_room(1_000)
+
+
+def test_an_event_larger_than_the_lane_is_taken_when_no_other_of_its_kind_is_there() -> None:
+    lane = make_lane(10, max_bytes=1_000)
+    assert lane.has_room(BIG)
+    fill(lane, 1, size=5_000)
+    assert not lane.has_room(1)
+    assert lane.due_room() > 0
+    fill_due(lane, 1, size=5_000)
+    assert lane.due_room() == 0
+
+
+def test_headers_count_as_bytes() -> None:
+    event = make_event(headers=(("trace", b"x" * 16_000),))
+    assert event.size > 16_000
+
+
+# --- batches -------------------------------------------------------------------------------
+
+
+def test_an_endpoint_without_batches_gets_one_delivery_at_once() -> None:
+    lane = make_lane()
+    first, second = fill(lane, 2, entered_at=5.0)
+    assert lane.ready_at(5.0) == 5.0
+    assert lane.take(5.0) == [first]
+    assert first.stage is Stage.AIR
+    assert lane.take(5.0) == [second]
+    assert lane.take(5.0) == []
+    assert lane.ready_at(5.0) is None
+
+
+def test_a_batch_is_taken_when_it_is_full() -> None:
+    lane = make_lane(max_events=3, wait=60.0)
+    made = fill(lane, 2, entered_at=10.0)
+    assert lane.ready_at(11.0) == 70.0
+    assert lane.take(11.0) == []
+    made += fill(lane, 2, entered_at=10.0)
+    assert lane.ready_at(11.0) == 11.0
+    assert lane.take(11.0) == made[:3]
+    assert lane.take(11.0) == []
+
+
+def test_a_batch_is_taken_when_its_oldest_has_waited() -> None:
+    lane = make_lane(max_events=100, wait=2.0)
+    made = fill(lane, 1, entered_at=10.0) + fill(lane, 1, entered_at=11.9)
+    assert lane.take(11.99) == []
+    assert lane.ready_at(11.99) == 12.0
+    assert lane.take(12.0) == made
+
+
+def test_a_batch_is_taken_when_its_bytes_are_full_and_does_not_exceed_them() -> None:
+    lane = make_lane(1_000, max_events=100, batch_bytes=10_000, wait=60.0)
+    made = fill(lane, 5, size=1_000)
+    assert lane.take(1.0) == []
+    made += fill(lane, 10, size=1_000)
+    batch = lane.take(1.0)
+    assert 1 < len(batch) < 10
+    assert batch == made[: len(batch)]
+    assert len(encode([d.event for d in batch])) <= 10_000
+
+
+@pytest.mark.parametrize("shape", list(Shape))
+def test_an_array_is_never_longer_than_its_cap_whatever_the_ids(shape: Shape) -> None:
+    lane = make_lane(1_000, max_events=1_000, batch_bytes=20_000)
+    for offset in range(200):
+        event = make_event(offset, b'{"type":"x"}', id_="i" * 256, shape=shape)
+        event.type, event.version, event.timestamp = "t" * 128, "v" * 32, '"' * 64
+        lane.offer(Delivery(event, 1, 0.0))
+    while batch := lane.take(1.0):
+        assert len(encode([d.event for d in batch])) <= 20_000
+
+
+def test_a_delivery_larger_than_a_batch_goes_alone() -> None:
+    lane = make_lane(max_events=10, batch_bytes=1_000)
+    made = fill(lane, 1, size=5_000) + fill(lane, 1, size=5_000)
+    assert lane.take(1.0) == made[:1]
+    assert lane.take(1.0) == made[1:]
+
+
+def test_due_rows_do_not_wait_for_a_batch_to_fill() -> None:
+    lane = make_lane(max_events=10, wait=60.0)
+    made = fill_due(lane, 2)
+    assert lane.ready_at(1.0) == 1.0
+    assert lane.take(1.0) == made
+
+
+def test_a_batch_is_of_one_kind() -> None:
+    lane = make_lane(max_events=10)
+    fresh, due = fill(lane, 2), fill_due(lane, 2)
+    assert [lane.take(1.0), lane.take(1.0), lane.take(1.0)] == [due, fresh, []]
+
+
+# --- fairness ------------------------------------------------------------------------------
+
+
+def test_due_and_fresh_take_turns_while_both_are_there() -> None:
+    lane = make_lane(20)
+    fill(lane, 5)
+    fill_due(lane, 5)
+    kinds = [lane.take(1.0)[0].owed for _ in range(10)]
+    assert kinds == [True, False] * 5
+
+
+def test_fresh_deliveries_that_wait_for_their_batch_do_not_hold_due_ones_up() -> None:
+    lane = make_lane(max_events=3, wait=60.0)
+    fill(lane, 2)
+    due = fill_due(lane, 4)
+    assert [lane.take(1.0), lane.take(1.0)] == [due[:3], due[3:]]
+    assert lane.take(1.0) == []
+
+
+@pytest.mark.parametrize("full", ["count", "bytes"])
+def test_a_full_batch_of_fresh_ones_is_not_starved_by_due_rows(full: str) -> None:
+    lane = make_lane(100, max_events=3, wait=60.0, batch_bytes=BIG if full == "count" else 2_000)
+    fresh = fill(lane, 3 if full == "count" else 2, size=0 if full == "count" else 1_000)
+    for _ in range(2):
+        fill_due(lane, 3)
+        if lane.take(1.0)[0] is fresh[0]:
+            return
+    raise AssertionError("two batches in a row were of due rows")
+
+
+# --- taking back, taking out ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["fresh", "due"])
+def test_a_batch_that_was_put_back_is_the_next_again(kind: str) -> None:
+    lane = make_lane(max_events=2)
+    fill(lane, 4)
+    fill_due(lane, 4)
+    if kind == "fresh":
+        lane.take(1.0)
+    batch = lane.take(1.0)
+    before = len(lane)
+    for _ in range(3):
+        lane.put_back(batch)
+        assert [d.stage for d in batch] == [Stage.QUEUED] * 2
+        assert lane.take(1.0) == batch
+    assert len(lane) == before
+
+
+def test_withdrawing_claims_takes_theirs_in_order_and_nothing_else() -> None:
+    lane = make_lane(20)
+    mine = [make_delivery(n, 100, claim=OTHER_CLAIM, owed=n < 2) for n in range(4)]
+    rest = fill(lane, 2, size=50) + fill_due(lane, 1)
+    for delivery in mine:
+        (lane.offer_due if delivery.owed else lane.offer)(delivery)
+    rest += [make_delivery(77)]
+    lane.offer(rest[-1])
+    assert lane.withdraw({OTHER_CLAIM}) == mine
+    assert {*lane.fresh, *lane.due} == set(rest)
+    assert lane.withdraw({OTHER_CLAIM}) == []
+
+
+def test_a_delivery_is_removed_once() -> None:
+    lane = make_lane()
+    first, second = fill(lane, 2, size=10)
+    assert lane.remove(first)
+    assert not lane.remove(first)
+    assert lane.take(1.0) == [second]
+    assert (lane.fresh_bytes, lane.due_bytes) == (0, 0)
+
+
+def test_the_age_of_the_head_is_that_of_the_oldest_fresh_delivery() -> None:
+    lane = make_lane()
+    assert lane.head_age(7.0) == 0.0
+    fill_due(lane, 1)
+    assert lane.head_age(7.0) == 0.0
+    fill(lane, 1, entered_at=2.0)
+    fill(lane, 1, entered_at=5.0)
+    assert lane.head_age(7.0) == 5.0
+
+
+# --- any history ---------------------------------------------------------------------------
+
+_sizes = st.one_of(st.just(0), st.integers(0, 2_000), st.just(30_000))
+
+
+class LaneBesideLists(RuleBasedStateMachine):
+    """Offers only where there is room, as intake and paging do; two plain lists as the model."""
+
+    @initialize(
+        cap=st.integers(1, 12),
+        cap_bytes=st.integers(1, 20_000),
+        max_events=st.integers(1, 5),
+        batch_bytes=st.integers(1, 5_000),
+        wait=st.sampled_from([0.0, 5.0]),
+    )
+    def begin(
+        self, cap: int, cap_bytes: int, max_events: int, batch_bytes: int, wait: float
+    ) -> None:
+        self.lane = make_lane(cap, cap_bytes, max_events, batch_bytes, wait)
+        self.fresh: list[Delivery] = []
+        self.due: list[Delivery] = []
+        self.wheel: list[Delivery] = []
+        self.now = 0.0
+        self.passed_over = {True: 0, False: 0}
+        """How often in a row a kind was ready and the other one was taken, by `owed`."""
+
+    @rule(size=_sizes, other=st.booleans())
+    def offer(self, size: int, other: bool) -> None:
+        delivery = make_delivery(1, size, self.now, claim=OTHER_CLAIM if other else CLAIM)
+        if self.lane.has_room(delivery.event.size):
+            self.lane.offer(delivery)
+            self.fresh.append(delivery)
+        else:
+            assert self.fresh
+
+    @rule(size=_sizes, other=st.booleans(), waits=st.booleans())
+    def page_in(self, size: int, other: bool, waits: bool) -> None:
+        delivery = make_delivery(1, size, self.now, True, OTHER_CLAIM if other else CLAIM)
+        if self.lane.due_room() <= 0:
+            return
+        if waits:
+            self.lane.waiting += 1
+            self.wheel.append(delivery)
+        else:
+            self.lane.offer_due(delivery)
+            self.due.append(delivery)
+
+    @precondition(lambda self: self.wheel)
+    @rule()
+    def fire(self) -> None:
+        delivery = self.wheel.pop(0)
+        self.lane.waiting -= 1
+        self.lane.offer_due(delivery)
+        self.due.append(delivery)
+
+    @rule(at=st.sampled_from([NEVER, 0.0]))
+    def learn_of_rows_in_postgres(self, at: float) -> None:
+        self.lane.next_due = at
+
+    @rule(seconds=st.floats(0, 10))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(back=st.booleans())
+    def take(self, back: bool) -> None:
+        at = self.lane.ready_at(self.now)
+        ready = at is not None and at <= self.now
+        batch = self.lane.take(self.now)
+        assert bool(batch) == ready
+        if not batch:
+            return
+        owed = batch[0].owed
+        queue = self.due if owed else self.fresh
+        assert batch == queue[: len(batch)]
+        assert len(batch) <= self.lane.endpoint.batch.max_events
+        if back:
+            self.lane.put_back(batch)
+            return
+        del queue[: len(batch)]
+        self.passed_over[owed] = 0
+        if not owed and self.due:
+            self.passed_over[True] += 1
+            assert self.passed_over[True] <= 1
+
+    @precondition(lambda self: self.fresh or self.due)
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        delivery = data.draw(st.sampled_from(self.fresh + self.due))
+        assert self.lane.remove(delivery)
+        (self.due if delivery.owed else self.fresh).remove(delivery)
+
+    @rule()
+    def withdraw(self) -> None:
+        taken = self.lane.withdraw({OTHER_CLAIM})
+        assert taken == [d for d in self.due + self.fresh if d.event.claim is OTHER_CLAIM]
+        self.due = [d for d in self.due if d.event.claim is CLAIM]
+        self.fresh = [d for d in self.fresh if d.event.claim is CLAIM]
+
+    @invariant()
+    def it_holds_what_was_offered_in_order(self) -> None:
+        assert (list(self.lane.fresh), list(self.lane.due)) == (self.fresh, self.due)
+        assert self.lane.fresh_bytes == sum(d.event.size for d in self.fresh)
+        assert self.lane.due_bytes == sum(d.event.size for d in self.due)
+
+    @invariant()
+    def it_stays_within_its_caps(self) -> None:
+        lane, most = self.lane, max(2, self.lane.max_deliveries)
+        assert len(lane) + lane.waiting <= most
+        assert len(lane.due) + lane.waiting <= max(1, lane.max_deliveries // 2)
+        if len(self.fresh) > 1:
+            assert lane.fresh_bytes <= lane.max_bytes
+
+
+TestLaneBesideLists = LaneBesideLists.TestCase
+TestLaneBesideLists.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
