@@ -11,7 +11,6 @@ import errno
 import ssl
 
 import aiohttp
-from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError
 
 from dispatcherd.delivery import Reason, Response
 from dispatcherd.pool import ForbiddenConnect
@@ -52,16 +51,7 @@ def reason_of(error: BaseException) -> Reason:
         return Reason.RESOURCES
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)):
         return Reason.CONNECT_FAILED
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return _broken_body(error)
-    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+    # A payload error is a body that ended too early.
+    if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)):
         return Reason.DISCONNECTED
     return Reason.BAD_RESPONSE
-
-
-def _broken_body(error: aiohttp.ClientPayloadError) -> Reason:
-    """A body that ended too early is a lost connection; one that breaks HTTP is a bad answer."""
-    cause = error.__cause__
-    if isinstance(cause, HttpProcessingError) and not isinstance(cause, ContentLengthError):
-        return Reason.BAD_RESPONSE
-    return Reason.DISCONNECTED
