@@ -48,10 +48,10 @@ class AnswerReader:
         "_parser",
         "_received",
         "_retry_after",
+        "_status",
         "keep_seconds",
         "response",
         "reusable",
-        "status",
     )
 
     def __init__(self, max_head_bytes: int, max_body_bytes: int) -> None:
@@ -70,8 +70,7 @@ class AnswerReader:
         """The answer, once it is there."""
         self.reusable = False
         """The connection may serve another request: HTTP says so, and nothing came after."""
-        self.status = 0
-        """The final status, as soon as its head is there."""
+        self._status = 0
         self._received = 0
         self._head_done = False
         self._interim = False
@@ -85,6 +84,12 @@ class AnswerReader:
     def begun(self) -> bool:
         """Some of an answer has arrived, and not all."""
         return self._received > 0 and self.response is None
+
+    @property
+    def status(self) -> int:
+        """The final status of the answer that is being read; 0 while its head is not there, and
+        between two answers."""
+        return 0 if self.response is not None else self._status
 
     def feed(self, data: bytes) -> Response | None:
         """Take in what arrived; the answer when it is whole (or its body is over the bound).
@@ -133,11 +138,11 @@ class AnswerReader:
         self.reusable = reusable
         if self._retry_after is not None:
             text = self._retry_after.strip()[:_MOST_RETRY_AFTER].decode("latin-1")
-            self.response = Response(self.status, retry_after=text, body=body)
+            self.response = Response(self._status, retry_after=text, body=body)
         elif len(body) <= _SHARED_BODY:
-            self.response = _plain(self.status, body)
+            self.response = _plain(self._status, body)
         else:
-            self.response = Response(self.status, body=body)
+            self.response = Response(self._status, body=body)
 
     # --- called by httptools -----------------------------------------------------------------
 
@@ -167,7 +172,7 @@ class AnswerReader:
         if 100 <= status < 200 and status != 101:
             self._interim = True
             return
-        self.status = status
+        self._status = status
         self._head_done = True
 
     def on_body(self, data: bytes) -> None:
@@ -182,7 +187,7 @@ class AnswerReader:
         if self.response is not None:
             return
         if not self._interim:
-            self._complete(self._parser.should_keep_alive() and self.status >= 200)
+            self._complete(self._parser.should_keep_alive() and self._status >= 200)
             return
         self._interim = False
         self._retry_after = None

@@ -21,9 +21,9 @@ _MOST_DETAIL = 200
 
 def failed(error: BaseException, status: int, sent: bool) -> Response:
     """The failure as a value; `status` is that of an answer which broke off, else 0."""
-    return Response(
-        status, reason_of(error), printable(f"{type(error).__name__}: {error}"), sent=sent
-    )
+    cause = _named_cause(error)
+    detail = printable(f"{type(cause).__name__}: {cause}")
+    return Response(status, _reason(error, cause), detail, sent=sent)
 
 
 def printable(text: str) -> str:
@@ -31,16 +31,22 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text[: _MOST_DETAIL * 2])[:_MOST_DETAIL]
 
 
-def reason_of(error: BaseException) -> Reason:
-    """Named by the innermost cause that has a name."""
+def _named_cause(error: BaseException) -> BaseException:
+    """The cause within that has a name of its own and says more than what is wrapped around it."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, ForbiddenConnect):
-            return Reason.ADDRESS_FORBIDDEN
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return Reason.TLS_CERTIFICATE
+        if isinstance(seen, (ForbiddenConnect, ssl.SSLCertVerificationError)):
+            return seen
         nested = getattr(seen, "os_error", None)
         seen = nested if isinstance(nested, BaseException) else seen.__cause__
+    return error
+
+
+def _reason(error: BaseException, cause: BaseException) -> Reason:
+    if isinstance(cause, ForbiddenConnect):
+        return Reason.ADDRESS_FORBIDDEN
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Reason.TLS_CERTIFICATE
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.CertificateError)):
         return Reason.TLS_CERTIFICATE
     if isinstance(error, aiohttp.ClientConnectorDNSError):

@@ -140,6 +140,11 @@ class FastExchange:
             self._sweeper = None
         await self._connector.close()
 
+    @property
+    def held(self) -> int:
+        """Connections that this exchange holds itself, at work or at rest."""
+        return len(self._open)
+
     def __len__(self) -> int:
         """Connections that are open or being opened, those in the connector's pool included."""
         return len(self._open) + len(self._opening) + len(self._returned)

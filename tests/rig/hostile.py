@@ -68,7 +68,9 @@ class Peer:
         return request
 
     async def send(self, data: bytes) -> None:
-        """Write, and wait until the kernel has it."""
+        """Write, and wait until the kernel has it; ConnectionError when the other side left."""
+        if self.writer.transport.is_closing():
+            raise ConnectionResetError("the other side has closed")
         self.writer.write(data)
         await self.writer.drain()
 
