@@ -14,7 +14,7 @@ import pytest
 
 from dispatcherd.delivery import Reason, Response
 from dispatcherd.exchange import FastExchange
-from tests.rig.exchanges import Poster, Posters, all_of, poster, posters, until
+from tests.rig.exchanges import Poster, Posters, all_of, only_fast, poster, posters, until
 from tests.rig.hostile import Peer, answer, answering, hostile
 
 __all__ = ["poster", "posters"]
@@ -147,9 +147,8 @@ async def test_a_connection_that_dies_as_the_request_is_written_may_have_deliver
 
 # --- bytes that nobody asked for ---------------------------------------------------------------
 
-_UNASKED = {
-    "an answer": OK,
-    "another answer": answer(201, b"created"),
+_ANSWERS = {"the same answer": OK, "another answer": answer(201, b"created")}
+_SCRAPS = {
     "one byte": b"H",
     "half an answer": OK[:20],
     "an interim answer": b"HTTP/1.1 100 Continue\r\n\r\n",
@@ -157,28 +156,23 @@ _UNASKED = {
 }
 
 
-@pytest.mark.parametrize("behind", ["at once", "in one piece with the answer"])
-@pytest.mark.parametrize("case", _UNASKED)
-async def test_unsolicited_bytes_are_never_an_answer(
-    poster: Poster, case: str, behind: str
-) -> None:
-    """Half an answer is dropped by aiohttp's parser, without a trace and without harm."""
-    if poster.kind == "reference" and case not in ("an answer", "another answer"):
-        pytest.skip("aiohttp drops half an answer and goes on with the connection")
+async def assert_never_an_answer(poster: Poster, unasked: bytes, together: bool) -> None:
+    """After three answers (so that the answer is a known one) come bytes that nobody asked for."""
 
     async def script(peer: Peer) -> None:
-        for _ in range(3):  # so that the answer is a known one
+        for _ in range(3):
             await peer.request()
             if peer.number > 0:
                 await peer.send(answer(503))
                 await peer.closed()
-            unasked = _UNASKED[case] if len(server.requests) == 3 else b""
-            if behind == "at once":
-                await peer.send(OK)
-                await asyncio.sleep(0.02 if unasked else 0)
-                await peer.send(unasked)
-            else:
+            last = len(server.requests) == 3
+            if last and together:
                 await peer.send(OK + unasked)
+            else:
+                await peer.send(OK)
+        if not together:
+            await asyncio.sleep(0.02)
+            await peer.send(unasked)
         await peer.closed()
 
     async with hostile(script) as server:
@@ -188,6 +182,24 @@ async def test_unsolicited_bytes_are_never_an_answer(
         assert (await poster.post(server.url)).status == 503
         assert len(server.peers) == 2
         await server.peers[0].ended.wait()
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("case", _ANSWERS)
+async def test_an_unsolicited_answer_is_never_an_answer(
+    poster: Poster, case: str, together: bool
+) -> None:
+    await assert_never_an_answer(poster, _ANSWERS[case], together)
+
+
+@only_fast
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("case", _SCRAPS)
+async def test_unsolicited_scraps_end_the_connection(
+    poster: Poster, case: str, together: bool
+) -> None:
+    """aiohttp drops half an answer and goes on with the connection."""
+    await assert_never_an_answer(poster, _SCRAPS[case], together)
 
 
 async def test_unsolicited_bytes_in_the_connectors_pool_are_never_an_answer(
@@ -250,10 +262,9 @@ async def test_without_keepalive_each_request_has_its_connection(posters: Poster
         await until(lambda: server.open == 0, "all closed")
 
 
+@only_fast
 async def test_an_idle_connection_is_closed_before_the_receiver_would(poster: Poster) -> None:
     """Keep-Alive: timeout. The reference does not heed it: its requests may meet the close."""
-    if poster.kind == "reference":
-        pytest.skip("aiohttp does not read Keep-Alive")
     ours_first: list[bool] = []
 
     async def script(peer: Peer) -> None:
@@ -283,11 +294,10 @@ async def test_a_connection_goes_back_to_the_pool_and_serves_again(poster: Poste
         await until(lambda: server.open == 0, "closed with the exchange")
 
 
+@only_fast
 async def test_open_connections_are_bounded_over_all_hosts(posters: Posters) -> None:
     """In all, idle ones included. The reference bounds only what is under way (HostSlots)."""
     poster = posters(max_connections=8)
-    if poster.kind == "reference":
-        pytest.skip("aiohttp's pool does not bound idle connections")
     async with hostile(answering(OK)) as server:
         for _ in range(2):
             for number in range(30):

@@ -87,6 +87,10 @@ async def posters(request: pytest.FixtureRequest) -> AsyncIterator[Posters]:
         assert not poster.faults
 
 
+only_fast = pytest.mark.parametrize("posters", ["fast"], indirect=True)
+"""For a promise that the reference does not make; the test says which."""
+
+
 @pytest.fixture
 async def poster(posters: Posters) -> Poster:
     """One with the defaults, but for loopback, which is allowed."""
