@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 import httptools
 
@@ -57,7 +58,7 @@ class AnswerReader:
     def __init__(self, max_head_bytes: int, max_body_bytes: int) -> None:
         self._max_head = max_head_bytes
         self._max_body = max_body_bytes
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
             lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -113,6 +114,11 @@ class AnswerReader:
             self._complete(reusable=False)
             return self.response
         return None
+
+    def close(self) -> None:
+        """No more is fed. Parser and reader hold each other: this lets both go at once, without
+        waiting for a garbage collection."""
+        self._parser = None
 
     def _parse(self, data: bytes) -> None:
         self._received += len(data)

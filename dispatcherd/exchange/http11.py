@@ -248,4 +248,5 @@ class HttpConnection(asyncio.Protocol):
             self._keeper.wheel.cancel(self._timer)
             self._timer = None
             self._timer_at = _NEVER
+        self._reader.close()
         self._keeper.gone(self)

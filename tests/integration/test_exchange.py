@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
+from itertools import pairwise
 
 import pytest
 
@@ -185,6 +187,40 @@ async def test_an_answer_in_pieces_is_the_same_answer(poster: Poster, piece: int
             response = await poster.post(server.url)
             assert (response.status, response.body) == (503, b"some body")
             assert response.retry_after == "9"
+        assert len(server.peers) == 1
+
+
+async def test_any_answers_in_any_pieces_come_back_as_they_were_sent(poster: Poster) -> None:
+    """What a connection remembers of its last answer must never show in the next."""
+    draw = random.Random(11)
+    kinds = [
+        answer(200, b"ok"),
+        answer(200, b"no"),
+        answer(200, b""),
+        answer(503, b"ok", b"Retry-After: 5\r\n"),
+        answer(200, b"y" * 3_000),
+        b"HTTP/1.1 103 X\r\n\r\n" + answer(200, b"ok"),
+        b"HTTP/1.1 202 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ]
+    expected = [(200, b"ok", None), (200, b"no", None), (200, b"", None), (503, b"ok", "5"),
+                (200, b"y" * 3_000, None), (200, b"ok", None), (202, b"ok", None)]  # fmt: skip
+    sent: list[int] = []
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            number = draw.choice([0, 0, 0, 0, 1, 2, 3, 4, 5, 6])
+            sent.append(number)
+            data = kinds[number]
+            cuts = sorted(draw.randrange(len(data)) for _ in range(draw.choice([0, 0, 0, 1, 3])))
+            for start, end in pairwise([0, *cuts, len(data)]):
+                await peer.send(data[start:end])
+                await asyncio.sleep(0)
+
+    async with hostile(script) as server:
+        for _ in range(1_000):
+            got = await poster.post(server.url)
+            assert (got.status, got.body, got.retry_after) == expected[sent[-1]]
         assert len(server.peers) == 1
 
 

@@ -6,6 +6,7 @@ The same tests for the fast exchange and for the reference; where the two differ
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import resource
 import socket
@@ -14,6 +15,8 @@ import pytest
 
 from dispatcherd.delivery import Reason, Response
 from dispatcherd.exchange import FastExchange
+from dispatcherd.exchange.answer import AnswerReader
+from dispatcherd.exchange.http11 import HttpConnection
 from tests.rig.exchanges import Poster, Posters, all_of, only_fast, poster, posters, until
 from tests.rig.hostile import Peer, answer, answering, hostile
 
@@ -203,10 +206,11 @@ async def test_unsolicited_scraps_end_the_connection(
 
 
 async def test_unsolicited_bytes_in_the_connectors_pool_are_never_an_answer(
-    poster: Poster,
+    posters: Posters,
 ) -> None:
-    """The fast exchange gives a connection back after a second; there it lies as the reference's
+    """The fast exchange gives a connection back after a while; there it lies as the reference's
     do."""
+    poster = posters(keepalive_seconds=6)
     speak = asyncio.Event()
 
     async def script(peer: Peer) -> None:
@@ -284,7 +288,8 @@ async def test_an_idle_connection_is_closed_before_the_receiver_would(poster: Po
     assert ours_first == [True, True]
 
 
-async def test_a_connection_goes_back_to_the_pool_and_serves_again(poster: Poster) -> None:
+async def test_a_connection_goes_back_to_the_pool_and_serves_again(posters: Posters) -> None:
+    poster = posters(keepalive_seconds=6)
     async with hostile(answering(OK)) as server:
         for _ in range(3):
             assert (await poster.post(server.url)).status == 200
@@ -479,6 +484,22 @@ async def test_close_does_not_wait_for_a_connection_that_was_lost(poster: Poster
     async with hostile(script) as server:
         assert (await poster.post(server.url)).failure is Reason.DISCONNECTED
         await poster.close()
+
+
+@only_fast
+async def test_a_closed_connection_is_let_go_without_a_garbage_collection(poster: Poster) -> None:
+    """Receivers that close after each answer must not make work for the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with hostile(answering(answer(200, b"", b"Connection: close\r\n"))) as server:
+            for _ in range(20):
+                assert (await poster.post(server.url)).status == 200
+            await until(lambda: server.open == 0, "all closed")
+        left = [one for one in gc.get_objects() if isinstance(one, (HttpConnection, AnswerReader))]
+        assert left == []
+    finally:
+        gc.enable()
 
 
 async def test_what_an_end_raises_is_told_and_breaks_nothing(poster: Poster) -> None:

@@ -33,7 +33,7 @@ def serving(authority: Authority) -> ssl.SSLContext:
 @pytest.fixture
 async def poster(posters: Posters, authority: Authority) -> Poster:
     """Trusts the tests' authority alone."""
-    return posters(tls=authority.trusting())
+    return posters(tls=authority.trusting(), keepalive_seconds=3)
 
 
 async def test_requests_share_a_tls_connection(poster: Poster, serving: ssl.SSLContext) -> None:
