@@ -312,6 +312,24 @@ async def test_an_early_answer_counts_and_ends_the_connection(poster: Poster) ->
         assert len(server.peers) == 2
 
 
+async def test_a_body_that_looks_like_the_last_answer_is_a_body(poster: Poster) -> None:
+    async def script(peer: Peer) -> None:
+        for _ in range(2):
+            await peer.request()
+            await peer.send(OK)
+        await peer.request()
+        await peer.send(b"HTTP/1.1 503 X\r\nContent-Length: %d\r\n\r\n" % len(OK))
+        await asyncio.sleep(0.05)
+        await peer.send(OK)
+        await peer.closed()
+
+    async with hostile(script) as server:
+        for _ in range(2):
+            assert (await poster.post(server.url)).status == 200
+        response = await poster.post(server.url)
+        assert (response.status, response.body) == (503, OK)
+
+
 # --- bodies over the bound ---------------------------------------------------------------------
 
 

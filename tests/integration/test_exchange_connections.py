@@ -128,6 +128,17 @@ async def test_a_connection_closed_while_idle_is_not_used(poster: Poster) -> Non
         assert len(server.peers) == 5
 
 
+@only_fast
+async def test_a_connection_that_is_closing_is_not_used(poster: Poster) -> None:
+    """Lost, and its loss not told yet: nothing would be sent on it."""
+    async with hostile(answering(OK)) as server:
+        assert (await poster.post(server.url)).status == 200
+        (at_rest,) = poster.exchange.target(server.url, ()).idle
+        at_rest.transport.abort()
+        assert (await poster.post(server.url)).status == 200
+        assert len(server.peers) == 2
+
+
 @pytest.mark.parametrize("how", ["closed", "reset"])
 async def test_a_connection_that_dies_as_the_request_is_written_may_have_delivered_it(
     poster: Poster, how: str
@@ -293,6 +304,8 @@ async def test_a_connection_goes_back_to_the_pool_and_serves_again(posters: Post
     async with hostile(answering(OK)) as server:
         for _ in range(3):
             assert (await poster.post(server.url)).status == 200
+            if isinstance(poster.exchange, FastExchange):
+                assert len(poster.exchange) == 1
             await gone_back(poster)
         assert len(server.peers) == 1
         await poster.close()
@@ -472,6 +485,16 @@ async def test_close_ends_all_and_does_not_wait(poster: Poster) -> None:
         await poster.close()
         assert (await flight).failure is Reason.INTERRUPTED
         await until(lambda: idle.open + busy.open == 0, "every connection is closed")
+
+
+async def test_the_connector_can_close_under_an_exchange(poster: Poster) -> None:
+    """It waits to hear of the loss of each connection that it has handed out."""
+    async with hostile(silent) as server:
+        flight = asyncio.create_task(poster.post(server.url))
+        await until(lambda: server.peers, "connected")
+        async with asyncio.timeout(5):
+            await poster.pool.close()
+        assert (await flight).failure is Reason.DISCONNECTED
 
 
 async def test_close_does_not_wait_for_a_connection_that_was_lost(poster: Poster) -> None:

@@ -36,13 +36,15 @@ class Poster:
         self.kind = kind
         config = NetworkConfig(**{"allowed_networks": LOOPBACK, **network})
         self.timers = Timers(Metrics())
-        pool = None
-        if tls is not None:
-            pool = connector(config, AddressGuard(config.allowed_networks), tls)
+        self.pool = connector(config, AddressGuard(config.allowed_networks), tls)
         make = FastExchange if kind == "fast" else ClientSessionExchange
-        self.exchange: Exchange = make(config, self.timers.wheel, self.timers.now, pool)
-        self.faults: list[BaseException] = []
+        self.exchange: Exchange = make(config, self.timers.wheel, self.timers.now, self.pool)
+        self.faults: list[object] = []
+        """What ends of flights raised, and what the loop was told of (unclosed connections)."""
         self.exchange.on_fault = self.faults.append
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: self.faults.append(context)
+        )
         self._ticking = asyncio.create_task(self.timers.run())
 
     async def post(
