@@ -17,6 +17,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -77,11 +78,17 @@ class GuardedResolver(AbstractResolver):
 class GuardedConnector(aiohttp.TCPConnector):
     """aiohttp's connector, never handing out a connection that holds bytes nobody asked for."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._handed_out: WeakSet[Any] = WeakSet()
+
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109
-        """As aiohttp's. An idle connection that has received something is closed instead
-        (aiohttp #13656: its bytes would be taken for the answer to the next request)."""
+        """As aiohttp's. An idle connection that has received something is closed and the next one
+        taken (aiohttp #13656: its bytes would be taken for the answer to the next request); a new
+        one on which the receiver speaks first raises ClientConnectionError."""
         while True:
-            connection = await super().connect(req, traces, timeout)
+            connection: Any = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
             try:
                 # What has arrived by now is read before it is looked at: within one turn of
                 # uvloop's loop, and within two of asyncio's own, where a task goes before the
@@ -91,18 +98,26 @@ class GuardedConnector(aiohttp.TCPConnector):
             except BaseException:
                 connection.close()
                 raise
-            protocol = connection.protocol
-            if protocol is not None and protocol.is_connected() and not protocol.should_close:
+            if protocol.is_connected() and not protocol.should_close:
+                self._handed_out.add(protocol)
                 return connection
             connection.close()
+            if protocol not in self._handed_out:
+                raise aiohttp.ClientConnectionError(
+                    "the receiver spoke or left before it was asked"
+                )
 
 
 def connector(
-    config: NetworkConfig, guard: AddressGuard, resolver: AbstractResolver | None = None
+    config: NetworkConfig,
+    guard: AddressGuard,
+    context: ssl.SSLContext | None = None,
+    resolver: AbstractResolver | None = None,
 ) -> GuardedConnector:
     """The pool for all endpoints. Its own limits are off: HostSlots bounds what is under way, so
-    that nobody waits inside the pool on his deadline. `resolver`: who answers instead of the
-    system; its answers are guarded alike."""
+    that nobody waits inside the pool on his deadline. `context`: which authorities to trust for
+    TLS, other than the system's. `resolver`: who answers instead of the system; its answers are
+    guarded alike."""
 
     def socket_factory(info: Any) -> socket.socket:
         family, kind, protocol, _, address = info
@@ -111,7 +126,7 @@ def connector(
         made.setblocking(False)
         return made
 
-    context = ssl.create_default_context()
+    context = context or ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return GuardedConnector(
         limit=0,

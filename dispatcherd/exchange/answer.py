@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 import httptools
 
@@ -48,16 +49,16 @@ class AnswerReader:
         "_parser",
         "_received",
         "_retry_after",
+        "_status",
         "keep_seconds",
         "response",
         "reusable",
-        "status",
     )
 
     def __init__(self, max_head_bytes: int, max_body_bytes: int) -> None:
         self._max_head = max_head_bytes
         self._max_body = max_body_bytes
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
             lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -70,8 +71,7 @@ class AnswerReader:
         """The answer, once it is there."""
         self.reusable = False
         """The connection may serve another request: HTTP says so, and nothing came after."""
-        self.status = 0
-        """The final status, as soon as its head is there."""
+        self._status = 0
         self._received = 0
         self._head_done = False
         self._interim = False
@@ -85,6 +85,12 @@ class AnswerReader:
     def begun(self) -> bool:
         """Some of an answer has arrived, and not all."""
         return self._received > 0 and self.response is None
+
+    @property
+    def status(self) -> int:
+        """The final status of the answer that is being read; 0 while its head is not there, and
+        between two answers."""
+        return 0 if self.response is not None else self._status
 
     def feed(self, data: bytes) -> Response | None:
         """Take in what arrived; the answer when it is whole (or its body is over the bound).
@@ -108,6 +114,11 @@ class AnswerReader:
             self._complete(reusable=False)
             return self.response
         return None
+
+    def close(self) -> None:
+        """No more is fed. Parser and reader hold each other: this lets both go at once, without
+        waiting for a garbage collection."""
+        self._parser = None
 
     def _parse(self, data: bytes) -> None:
         self._received += len(data)
@@ -133,11 +144,11 @@ class AnswerReader:
         self.reusable = reusable
         if self._retry_after is not None:
             text = self._retry_after.strip()[:_MOST_RETRY_AFTER].decode("latin-1")
-            self.response = Response(self.status, retry_after=text, body=body)
+            self.response = Response(self._status, retry_after=text, body=body)
         elif len(body) <= _SHARED_BODY:
-            self.response = _plain(self.status, body)
+            self.response = _plain(self._status, body)
         else:
-            self.response = Response(self.status, body=body)
+            self.response = Response(self._status, body=body)
 
     # --- called by httptools -----------------------------------------------------------------
 
@@ -167,7 +178,7 @@ class AnswerReader:
         if 100 <= status < 200 and status != 101:
             self._interim = True
             return
-        self.status = status
+        self._status = status
         self._head_done = True
 
     def on_body(self, data: bytes) -> None:
@@ -182,7 +193,7 @@ class AnswerReader:
         if self.response is not None:
             return
         if not self._interim:
-            self._complete(self._parser.should_keep_alive() and self.status >= 200)
+            self._complete(self._parser.should_keep_alive() and self._status >= 200)
             return
         self._interim = False
         self._retry_after = None

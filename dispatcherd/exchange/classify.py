@@ -11,7 +11,6 @@ import errno
 import ssl
 
 import aiohttp
-from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError
 
 from dispatcherd.delivery import Reason, Response
 from dispatcherd.pool import ForbiddenConnect
@@ -22,9 +21,9 @@ _MOST_DETAIL = 200
 
 def failed(error: BaseException, status: int, sent: bool) -> Response:
     """The failure as a value; `status` is that of an answer which broke off, else 0."""
-    return Response(
-        status, reason_of(error), printable(f"{type(error).__name__}: {error}"), sent=sent
-    )
+    cause = _named_cause(error)
+    detail = printable(f"{type(cause).__name__}: {cause}")
+    return Response(status, _reason(error, cause), detail, sent=sent)
 
 
 def printable(text: str) -> str:
@@ -32,16 +31,22 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text[: _MOST_DETAIL * 2])[:_MOST_DETAIL]
 
 
-def reason_of(error: BaseException) -> Reason:
-    """Named by the innermost cause that has a name."""
+def _named_cause(error: BaseException) -> BaseException:
+    """The cause within that has a name of its own and says more than what is wrapped around it."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, ForbiddenConnect):
-            return Reason.ADDRESS_FORBIDDEN
-        if isinstance(seen, ssl.SSLCertVerificationError):
-            return Reason.TLS_CERTIFICATE
+        if isinstance(seen, (ForbiddenConnect, ssl.SSLCertVerificationError)):
+            return seen
         nested = getattr(seen, "os_error", None)
         seen = nested if isinstance(nested, BaseException) else seen.__cause__
+    return error
+
+
+def _reason(error: BaseException, cause: BaseException) -> Reason:
+    if isinstance(cause, ForbiddenConnect):
+        return Reason.ADDRESS_FORBIDDEN
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Reason.TLS_CERTIFICATE
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.CertificateError)):
         return Reason.TLS_CERTIFICATE
     if isinstance(error, aiohttp.ClientConnectorDNSError):
@@ -52,16 +57,7 @@ def reason_of(error: BaseException) -> Reason:
         return Reason.RESOURCES
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)):
         return Reason.CONNECT_FAILED
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return _broken_body(error)
-    if isinstance(error, (aiohttp.ClientConnectionError, OSError)):
+    # A payload error is a body that ended too early.
+    if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError, OSError)):
         return Reason.DISCONNECTED
     return Reason.BAD_RESPONSE
-
-
-def _broken_body(error: aiohttp.ClientPayloadError) -> Reason:
-    """A body that ended too early is a lost connection; one that breaks HTTP is a bad answer."""
-    cause = error.__cause__
-    if isinstance(cause, HttpProcessingError) and not isinstance(cause, ContentLengthError):
-        return Reason.BAD_RESPONSE
-    return Reason.DISCONNECTED

@@ -3,7 +3,8 @@
 Everything that makes a connection is the connector's, through its public API: names, addresses
 and the guard on them, happy eyeballs, TLS, the pool. A connection is taken once and then serves
 request after request; between two it lies in its origin's list, from where any lane of the origin
-takes it, the last used first. After a second without work it goes back to the connector's pool.
+takes it, the last used first. After a third of `keepalive_seconds` without work it goes back to
+the connector's pool, where it is kept for the rest.
 
 Invariant: at most `max_connections` are open or being opened, counting those gone back to the
 pool; no idle one is used that its receiver may be about to close (Keep-Alive: timeout). Leaves
@@ -30,7 +31,6 @@ from dispatcherd.pool import connector, own_addresses
 from dispatcherd.wheel import Timer, Wheel
 
 _SWEEP_SECONDS = 0.5
-_HOT_SECONDS = 1.0
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _LOST_BEFORE = (aiohttp.ClientError, OSError, ValueError, UnicodeError)
 
@@ -74,6 +74,7 @@ class FastExchange:
         self.wheel = wheel
         self.clock = clock
         self.keepalive_seconds = config.keepalive_seconds
+        self._hold_seconds = config.keepalive_seconds / 3
         self.on_fault: Callable[[BaseException], None] = _report
         self._max_head = config.max_response_header_bytes
         self._max_body = config.max_response_body_bytes
@@ -139,6 +140,11 @@ class FastExchange:
             self.wheel.cancel(self._sweeper)
             self._sweeper = None
         await self._connector.close()
+
+    @property
+    def held(self) -> int:
+        """Connections that this exchange holds itself, at work or at rest."""
+        return len(self._open)
 
     def __len__(self) -> int:
         """Connections that are open or being opened, those in the connector's pool included."""
@@ -249,7 +255,7 @@ class FastExchange:
             idle = now - connection.idle_since
             if idle >= connection.patience:
                 connection.drop()
-            elif idle >= _HOT_SECONDS and connection.outlasts(idle + self.keepalive_seconds):
+            elif idle >= self._hold_seconds and connection.outlasts(idle + self.keepalive_seconds):
                 connection.go_home()
                 self._returned[connection.transport] = None
         for transport in [t for t in self._returned if t.is_closing()]:

@@ -97,8 +97,9 @@ class HttpConnection(asyncio.Protocol):
         """Some of the request still lies in the transport."""
         self.seen = 0.0
         self.idle_since = keeper.clock()
-        # 0: what is not written at once is told by pause_writing.
-        transport.set_write_buffer_limits(high=0)
+        # What is not written at once is told by pause_writing. (Not 0: under TLS an empty buffer
+        # would count as a full one.)
+        transport.set_write_buffer_limits(high=1)
         transport.set_protocol(self)
 
     # --- the way of a request ----------------------------------------------------------------
@@ -247,4 +248,5 @@ class HttpConnection(asyncio.Protocol):
             self._keeper.wheel.cancel(self._timer)
             self._timer = None
             self._timer_at = _NEVER
+        self._reader.close()
         self._keeper.gone(self)

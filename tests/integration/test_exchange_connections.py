@@ -1,0 +1,541 @@
+"""How an exchange treats connections: reuse, idleness, unsolicited bytes, deadlines, the end.
+
+The same tests for the fast exchange and for the reference; where the two differ, the test says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import resource
+import socket
+
+import pytest
+
+from dispatcherd.delivery import Reason, Response
+from dispatcherd.exchange import FastExchange
+from dispatcherd.exchange.answer import AnswerReader
+from dispatcherd.exchange.http11 import HttpConnection
+from tests.rig.exchanges import Poster, Posters, all_of, only_fast, poster, posters, until
+from tests.rig.hostile import Peer, answer, answering, hostile
+
+__all__ = ["poster", "posters"]
+
+OK = answer(200, b"ok")
+
+
+class Chain:
+    """Posts the next request from inside the end of the last one."""
+
+    def __init__(self, poster: Poster, url: str, count: int) -> None:
+        self.poster = poster
+        self.target = poster.exchange.target(url, ())
+        self.left = count
+        self.responses: list[Response] = []
+
+    def go(self) -> None:
+        self.left -= 1
+        deadline = self.poster.timers.now() + 10
+        self.poster.exchange.post(self.target, b"", b"{}", deadline, self)
+
+    def ended(self, response: Response) -> None:
+        self.responses.append(response)
+        if self.left:
+            self.go()
+
+
+async def gone_back(poster: Poster) -> None:
+    """Until the only connection lies in the connector's pool; the reference's always does."""
+    exchange = poster.exchange
+    if isinstance(exchange, FastExchange):
+        await until(lambda: not exchange.held, "the connection has gone back")
+        assert len(exchange) == 1
+
+
+# --- reuse -------------------------------------------------------------------------------------
+
+
+async def test_requests_posted_from_the_end_of_the_last_share_a_connection(poster: Poster) -> None:
+    async with hostile(answering(OK)) as server:
+        chain = Chain(poster, server.url, 500)
+        chain.go()
+        await until(lambda: len(chain.responses) == 500, "all answered")
+        assert {response.status for response in chain.responses} == {200}
+        assert len(server.requests) == 500
+        assert len(server.peers) == 1
+
+
+async def test_an_answer_never_comes_from_inside_post(poster: Poster) -> None:
+    async with hostile(answering(OK)) as server:
+        for url in (server.url, server.url, "http://127.0.0.1:1/", "http://10.0.0.1/"):
+            chain = Chain(poster, url, 1)
+            chain.go()
+            assert chain.responses == []
+            await until(lambda chain=chain: chain.responses, "ended")  # type: ignore[misc]
+
+
+async def test_answers_find_their_requests_whatever_their_order(poster: Poster) -> None:
+    draw = random.Random(7)
+
+    async def script(peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            await asyncio.sleep(draw.random() * 0.02)
+            close = b"Connection: close\r\n" if draw.random() < 0.1 else b""
+            await peer.send(answer(200, request.body, close))
+            if close:
+                return
+
+    async def lane(number: int) -> None:
+        for turn in range(20):
+            body = b"%d of %d" % (turn, number)
+            assert (await poster.post(server.url, body)).body == body
+
+    async with hostile(script) as server:
+        await asyncio.gather(*(lane(number) for number in range(40)))
+        assert len(server.requests) == 800
+
+
+async def test_lanes_of_one_host_share_its_connections(poster: Poster) -> None:
+    async with hostile(answering(OK)) as server:
+        for path in "abcdef":
+            assert (await poster.post(f"{server.url}{path}")).status == 200
+        assert len(server.peers) == 1
+
+
+async def test_a_name_and_an_address_do_not_share_connections(poster: Poster) -> None:
+    async with hostile(answering(OK)) as server:
+        await poster.post(server.url)
+        await poster.post(f"http://localhost:{server.port}/")
+        assert len(server.peers) == 2
+        assert server.requests[1].header("host") == f"localhost:{server.port}"
+
+
+# --- closed under us ---------------------------------------------------------------------------
+
+
+async def test_a_connection_closed_while_idle_is_not_used(poster: Poster) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+
+    async with hostile(script) as server:
+        for number in range(5):
+            assert (await poster.post(server.url)).status == 200
+            await server.peers[number].ended.wait()
+            await asyncio.sleep(0.01)  # for the FIN to be read
+        assert len(server.peers) == 5
+
+
+@only_fast
+async def test_a_connection_that_is_closing_is_not_used(poster: Poster) -> None:
+    """Lost, and its loss not told yet: nothing would be sent on it."""
+    async with hostile(answering(OK)) as server:
+        assert (await poster.post(server.url)).status == 200
+        (at_rest,) = poster.exchange.target(server.url, ()).idle
+        at_rest.transport.abort()
+        assert (await poster.post(server.url)).status == 200
+        assert len(server.peers) == 2
+
+
+@pytest.mark.parametrize("how", ["closed", "reset"])
+async def test_a_connection_that_dies_as_the_request_is_written_may_have_delivered_it(
+    poster: Poster, how: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK)
+        await peer.head()  # the second request has begun to arrive
+        if how == "reset":
+            peer.reset()
+
+    async with hostile(script) as server:
+        assert (await poster.post(server.url)).status == 200
+        lost = await poster.post(server.url, headers=[("webhook-id", "evt_1")])
+        assert (lost.status, lost.failure, lost.sent) == (0, Reason.DISCONNECTED, True)
+        again = await poster.post(server.url, headers=[("webhook-id", "evt_1")])
+        assert again.status == 200
+        assert server.requests[-1].header("webhook-id") == "evt_1"
+
+
+# --- bytes that nobody asked for ---------------------------------------------------------------
+
+_ANSWERS = {"the same answer": OK, "another answer": answer(201, b"created")}
+_SCRAPS = {
+    "one byte": b"H",
+    "half an answer": OK[:20],
+    "an interim answer": b"HTTP/1.1 100 Continue\r\n\r\n",
+    "noise": b"\x00\xff\x00",
+}
+
+
+async def assert_never_an_answer(poster: Poster, unasked: bytes, together: bool) -> None:
+    """After three answers (so that the answer is a known one) come bytes that nobody asked for."""
+
+    async def script(peer: Peer) -> None:
+        for _ in range(3):
+            await peer.request()
+            if peer.number > 0:
+                await peer.send(answer(503))
+                await peer.closed()
+            last = len(server.requests) == 3
+            if last and together:
+                await peer.send(OK + unasked)
+            else:
+                await peer.send(OK)
+        if not together:
+            await asyncio.sleep(0.02)
+            await peer.send(unasked)
+        await peer.closed()
+
+    async with hostile(script) as server:
+        for _ in range(3):
+            assert (await poster.post(server.url)).body == b"ok"
+        await asyncio.sleep(0.05)
+        assert (await poster.post(server.url)).status == 503
+        assert len(server.peers) == 2
+        await server.peers[0].ended.wait()
+
+
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("case", _ANSWERS)
+async def test_an_unsolicited_answer_is_never_an_answer(
+    poster: Poster, case: str, together: bool
+) -> None:
+    await assert_never_an_answer(poster, _ANSWERS[case], together)
+
+
+@only_fast
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("case", _SCRAPS)
+async def test_unsolicited_scraps_end_the_connection(
+    poster: Poster, case: str, together: bool
+) -> None:
+    """aiohttp drops half an answer and goes on with the connection."""
+    await assert_never_an_answer(poster, _SCRAPS[case], together)
+
+
+async def test_unsolicited_bytes_in_the_connectors_pool_are_never_an_answer(
+    posters: Posters,
+) -> None:
+    """The fast exchange gives a connection back after a while; there it lies as the reference's
+    do."""
+    poster = posters(keepalive_seconds=6)
+    speak = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK if peer.number == 0 else answer(503))
+        await speak.wait()
+        await peer.send(OK)
+        await peer.closed()
+
+    async with hostile(script) as server:
+        assert (await poster.post(server.url)).status == 200
+        await gone_back(poster)
+        speak.set()
+        await asyncio.sleep(0.05)
+        assert (await poster.post(server.url)).status == 503
+        assert len(server.peers) == 2
+
+
+async def test_a_receiver_that_speaks_first_is_not_taken_at_its_word(poster: Poster) -> None:
+    """What comes before we have written is refused; what comes after may be an answer (503 from
+    a balancer that is full), and cannot be told from one."""
+
+    async def script(peer: Peer) -> None:
+        await peer.send(answer(503))
+        await peer.closed()
+
+    async with hostile(script) as server:
+        response = await poster.post(server.url)
+    assert response.status == 503 or response.failure in (
+        Reason.DISCONNECTED,
+        Reason.BAD_RESPONSE,
+    )
+    assert len(server.peers) <= 2
+
+
+# --- idleness ----------------------------------------------------------------------------------
+
+
+async def test_an_idle_connection_is_closed_after_its_time(posters: Posters) -> None:
+    poster = posters(keepalive_seconds=0.6)
+    async with hostile(answering(OK)) as server:
+        await poster.post(server.url)
+        await until(lambda: server.open == 0, "closed")
+
+
+async def test_without_keepalive_each_request_has_its_connection(posters: Posters) -> None:
+    poster = posters(keepalive_seconds=0)
+    async with hostile(answering(OK)) as server:
+        for _ in range(3):
+            assert (await poster.post(server.url)).status == 200
+            await asyncio.sleep(0.02)
+        assert len(server.peers) == 3
+        await until(lambda: server.open == 0, "all closed")
+
+
+@only_fast
+async def test_an_idle_connection_is_closed_before_the_receiver_would(poster: Poster) -> None:
+    """Keep-Alive: timeout. The reference does not heed it: its requests may meet the close."""
+    ours_first: list[bool] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(200, b"", b"Connection: keep-alive\r\nKeep-Alive: timeout=3\r\n"))
+        try:
+            async with asyncio.timeout(3):
+                await peer.closed()
+            ours_first.append(True)
+        except TimeoutError:
+            ours_first.append(False)
+
+    async with hostile(script) as server:
+        for number in range(2):
+            assert (await poster.post(server.url)).status == 200
+            await server.peers[number].ended.wait()
+    assert ours_first == [True, True]
+
+
+async def test_a_connection_goes_back_to_the_pool_and_serves_again(posters: Posters) -> None:
+    poster = posters(keepalive_seconds=6)
+    async with hostile(answering(OK)) as server:
+        for _ in range(3):
+            assert (await poster.post(server.url)).status == 200
+            if isinstance(poster.exchange, FastExchange):
+                assert len(poster.exchange) == 1
+            await gone_back(poster)
+        assert len(server.peers) == 1
+        await poster.close()
+        await until(lambda: server.open == 0, "closed with the exchange")
+
+
+@only_fast
+async def test_open_connections_are_bounded_over_all_hosts(posters: Posters) -> None:
+    """In all, idle ones included. The reference bounds only what is under way (HostSlots)."""
+    poster = posters(max_connections=8)
+    async with hostile(answering(OK)) as server:
+        for _ in range(2):
+            for number in range(30):
+                url = f"http://127.0.0.{number + 1}:{server.port}/"
+                bound = await asyncio.start_server(
+                    server._serve, f"127.0.0.{number + 1}", server.port
+                ) if number else None  # fmt: skip
+                assert (await poster.post(url)).status == 200
+                if bound is not None:
+                    bound.close()
+                assert len(poster.exchange) <= 8  # type: ignore[arg-type]
+        await until(lambda: server.open <= 8, "no more than eight are open")
+
+
+# --- deadlines ---------------------------------------------------------------------------------
+
+
+async def test_each_request_has_its_own_deadline(poster: Poster) -> None:
+    """On one connection: a long one after a short one is not cut, a short one after a long one
+    is."""
+    wait = 0.0
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await asyncio.sleep(wait)
+            await peer.send(OK)
+
+    async with hostile(script) as server:
+        assert (await poster.post(server.url, seconds=0.3)).status == 200
+        wait = 0.6
+        assert (await poster.post(server.url, seconds=30)).status == 200
+        assert (await poster.post(server.url, seconds=0.2)).failure is Reason.TIMEOUT
+        wait = 0.0
+        assert (await poster.post(server.url, seconds=0.5)).status == 200
+
+
+async def test_a_deadline_that_has_passed_ends_the_request(poster: Poster) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.closed()
+
+    async with hostile(script) as server:
+        response = await poster.post(server.url, seconds=-1.0)
+    assert response.failure in (Reason.TIMEOUT, Reason.CONNECT_TIMEOUT)
+
+
+async def test_no_connection_by_the_deadline_is_named_and_nothing_was_sent(
+    poster: Poster,
+) -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        await asyncio.sleep(0.05)
+        response = await poster.post(f"http://127.0.0.1:{port}/", seconds=0.4)
+        for filler in fillers:
+            filler.close()
+    assert (response.status, response.failure) == (0, Reason.CONNECT_TIMEOUT)
+    assert not response.sent
+
+
+# --- no connection -----------------------------------------------------------------------------
+
+
+async def test_a_refused_connection_is_named_and_nothing_was_sent(poster: Poster) -> None:
+    response = await poster.post("http://127.0.0.1:1/")
+    assert (response.failure, response.sent) == (Reason.CONNECT_FAILED, False)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "[fd00::1]", "169.254.169.254", "[::ffff:10.0.0.1]"])
+async def test_a_forbidden_address_is_not_connected_to(poster: Poster, host: str) -> None:
+    response = await poster.post(f"http://{host}/")
+    assert (response.failure, response.sent) == (Reason.ADDRESS_FORBIDDEN, False)
+    assert "allowed_networks" in response.detail
+
+
+async def test_a_name_that_resolves_to_a_forbidden_address_is_not_connected_to(
+    posters: Posters,
+) -> None:
+    async with hostile(answering(OK)) as server:
+        poster = posters(allowed_networks=["10.0.0.0/8"])
+        response = await poster.post(f"http://localhost:{server.port}/")
+        assert (response.failure, response.sent) == (Reason.ADDRESS_FORBIDDEN, False)
+        assert server.peers == []
+
+
+async def test_a_name_that_does_not_exist_is_named(poster: Poster) -> None:
+    response = await poster.post("http://does-not-exist.invalid/")
+    assert (response.failure, response.sent) == (Reason.DNS_FAILED, False)
+
+
+async def test_out_of_descriptors_is_named_and_heals(poster: Poster) -> None:
+    async with hostile(answering(OK)) as server:
+        assert (await poster.post(f"http://localhost:{server.port}/")).status == 200
+        with NoDescriptors():
+            response = await poster.post(server.url)
+        assert (response.failure, response.sent) == (Reason.RESOURCES, False)
+        assert (await poster.post(server.url)).status == 200
+
+
+class NoDescriptors:
+    """Every descriptor that this process may have is taken."""
+
+    def __enter__(self) -> None:
+        self.limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.spare = socket.socket()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.spare.fileno(), self.limits[1]))
+        self.taken: list[socket.socket] = []
+        try:
+            while True:
+                self.taken.append(socket.socket())
+        except OSError:
+            pass
+
+    def __exit__(self, *_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.limits)
+        for one in (self.spare, *self.taken):
+            one.close()
+
+
+# --- our own end -------------------------------------------------------------------------------
+
+
+async def silent(peer: Peer) -> None:
+    """Reads, never answers."""
+    await peer.closed()
+
+
+async def test_a_cancelled_wait_ends_its_flight_alone(poster: Poster) -> None:
+    async with hostile(silent) as server:
+        tasks = [asyncio.create_task(poster.post(server.url)) for _ in range(2)]
+        await until(lambda: len(server.peers) == 2, "both connected")
+        tasks[0].cancel()
+        await until(lambda: server.open == 1, "one is closed")
+        assert not tasks[1].done()
+        assert poster.exchange.interrupt() == 1
+        assert (await tasks[1]).failure is Reason.INTERRUPTED
+
+
+async def test_interrupt_ends_all_that_is_under_way_and_says_what_was_sent(
+    poster: Poster,
+) -> None:
+    async with hostile(silent) as server:
+        sent = [asyncio.create_task(poster.post(server.url)) for _ in range(3)]
+        await until(lambda: len(server.peers) == 3, "connected")
+        await asyncio.sleep(0.02)
+        unsent = asyncio.create_task(poster.post(server.url))
+        await asyncio.sleep(0)  # it has posted, and is not connected yet
+        assert poster.exchange.interrupt() == 4
+        responses = await all_of(*sent, unsent)
+        assert {response.failure for response in responses} == {Reason.INTERRUPTED}
+        assert all(response.sent for response in responses[:3])
+        if poster.kind == "fast":  # the reference does not know, and says the safe thing
+            assert not responses[3].sent
+        await until(lambda: server.open == 0, "all closed")
+
+
+async def test_close_ends_all_and_does_not_wait(poster: Poster) -> None:
+    async with hostile(answering(OK)) as idle, hostile(silent) as busy:
+        await poster.post(idle.url)
+        flight = asyncio.create_task(poster.post(busy.url))
+        await until(lambda: busy.peers, "connected")
+        await poster.close()
+        assert (await flight).failure is Reason.INTERRUPTED
+        await until(lambda: idle.open + busy.open == 0, "every connection is closed")
+
+
+async def test_the_connector_can_close_under_an_exchange(poster: Poster) -> None:
+    """It waits to hear of the loss of each connection that it has handed out."""
+    async with hostile(silent) as server:
+        flight = asyncio.create_task(poster.post(server.url))
+        await until(lambda: server.peers, "connected")
+        async with asyncio.timeout(5):
+            await poster.pool.close()
+        assert (await flight).failure is Reason.DISCONNECTED
+
+
+async def test_close_does_not_wait_for_a_connection_that_was_lost(poster: Poster) -> None:
+    """The connector's close waits for each connection it knows to hear of its loss."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.reset()
+
+    async with hostile(script) as server:
+        assert (await poster.post(server.url)).failure is Reason.DISCONNECTED
+        await poster.close()
+
+
+@only_fast
+async def test_a_closed_connection_is_let_go_without_a_garbage_collection(poster: Poster) -> None:
+    """Receivers that close after each answer must not make work for the collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with hostile(answering(answer(200, b"", b"Connection: close\r\n"))) as server:
+            for _ in range(20):
+                assert (await poster.post(server.url)).status == 200
+            await until(lambda: server.open == 0, "all closed")
+        left = [one for one in gc.get_objects() if isinstance(one, (HttpConnection, AnswerReader))]
+        assert left == []
+    finally:
+        gc.enable()
+
+
+async def test_what_an_end_raises_is_told_and_breaks_nothing(poster: Poster) -> None:
+    class Faulty:
+        def ended(self, response: Response) -> None:
+            raise LookupError(response.status)
+
+    async with hostile(answering(OK)) as server:
+        target = poster.exchange.target(server.url, ())
+        for number in range(3):
+            poster.exchange.post(target, b"", b"{}", poster.timers.now() + 10, Faulty())
+            await until(lambda n=number: len(poster.faults) > n, "told")  # type: ignore[misc]
+        assert [repr(fault) for fault in poster.faults] == ["LookupError(200)"] * 3
+        poster.faults.clear()
+        assert (await poster.post(server.url)).status == 200
+        assert len(server.peers) == 1
