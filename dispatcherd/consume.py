@@ -280,4 +280,6 @@ class Consumer:
 
 
 def _text(error: BaseException) -> str:
+    if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
+        return "a topic of kafka.topics does not exist: create it, or mend its name"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -20,6 +20,7 @@ from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database
 from tests.rig.producer import events, publish
 from tests.rig.receivers import Receivers
+from tests.rig.waiting import wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -100,4 +101,24 @@ def test_one_event_in_two_topics_is_two_deliveries(
     assert commands.ok("retry", "--id", "e0") == "2 deliveries due now\n"
     database.wait_until("SELECT count(*) FROM deliveries", 0)
     assert receivers.ledger("all").accepted["e0"] == 2
+    one.stop()
+
+
+def test_a_named_topic_that_does_not_exist_is_waited_for_and_said(
+    kafka: KafkaBroker,
+    database: Database,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    endpoint = {"id": "all", "url": receivers.url("all")}
+    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, [endpoint])).migrate()
+    one.start(wait=False)
+    words = "a topic of kafka.topics does not exist: create it, or mend its name"
+    wait_for(lambda: words in one.log(), 60, "the reason in the log")
+    assert not one.ready()
+    kafka.create_topic(topic, 1)
+    one.wait_ready(60)
+    publish(kafka.bootstrap, topic, events(range(10), partitions=1))
+    wait_all_accepted(receivers, "all", range(10))
     one.stop()
