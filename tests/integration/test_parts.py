@@ -40,11 +40,11 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    one = PostgresServer(tmp_path_factory.mktemp("postgres"), durable=True)
+    one = PostgresServer(durable=True)
     one.start()
     yield one
     wait_until_no_client(one)
-    one.stop()
+    one.remove()
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,9 @@ _USER = "embedded_postgres"
 class PostgresServer:
     """One server on loopback TCP; its data and its port outlive a restart."""
 
-    def __init__(self, folder: Path, durable: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, durable: bool) -> None:
+        # Not below pytest's folder: that is closed to the user that the server has to run as.
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="dispatcherd-postgres-"))
         self._data = folder / "data"
         self._log = folder / "postgres.log"
         self._as_user: dict[str, Any] = {}
@@ -72,6 +75,11 @@ class PostgresServer:
         if (self._data / "postmaster.pid").exists():
             self.thaw()
             self._pg_ctl("stop", "-m", "immediate")
+
+    def remove(self) -> None:
+        """Stop and delete its data."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def restart_immediately(self) -> None:
         """As a crash would: no checkpoint, every connection cut."""
