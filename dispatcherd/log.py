@@ -1,7 +1,8 @@
 """Logs: structured lines to stderr, one per change of a state and not one per failure.
 
 Invariant: no secret in a line, no line break from outside in a line, and no event that can fill a
-disk: each (event, key) has a budget per minute, and what it suppressed is counted in the next one.
+disk: each (event, key) has a budget per minute, all keys past a number of them have one together,
+and what was suppressed is counted in the next line.
 Leaves out: metrics.
 """
 
@@ -12,7 +13,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -21,13 +22,21 @@ import orjson
 from dispatcherd.config.model import LogConfig
 
 _SECRETS = (
-    (re.compile(r"(://[^:/@\s]*):[^@\s]*@"), r"\1:***@"),
-    (re.compile(r"\bwh(?:sec|sk)_[A-Za-z0-9+/=_-]+"), "whsec_***"),
-    (re.compile(r"(?i)\b(password|secret)=\S+"), r"\1=***"),
+    (re.compile(r"(://[^:/@\s]*):[^\s\"'<>]*@"), r"\1:***@"),
+    (re.compile(r"wh(?:sec|sk)_[A-Za-z0-9+/=_-]+"), "whsec_***"),
+    (re.compile(r"\b(Basic|Bearer)\s+[A-Za-z0-9._~+/=-]{8,}"), r"\1 ***"),
+    (
+        re.compile(
+            r"(?i)(password|passwd|secret|token)(\s*=\s*|[\"']\s*:\s*)"
+            r"(\"(?:[^\"\\]|\\.)*\"?|'(?:[^'\\]|\\.)*'?|\S+)"
+        ),
+        r"\1\2***",
+    ),
 )
 _PER_MINUTE = 20
 _MOST_KEYS = 2_000
 _MOST_CHARACTERS = 500
+_MOST_LOOKED_AT = 8_000
 _PRIORITY = {10: "<7>", 20: "<6>", 30: "<4>", 40: "<3>", 50: "<2>"}
 _KEYS = ("endpoint", "topic", "partition", "reason", "part")
 
@@ -68,38 +77,73 @@ def get(name: str) -> Logger:
 class Budget(logging.Filter):
     """At most so many lines a minute for each event and key; says how many it held back."""
 
-    def __init__(self, per_minute: int = _PER_MINUTE) -> None:
+    def __init__(
+        self, per_minute: int = _PER_MINUTE, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__()
         self._per_minute = per_minute
-        self._spent: dict[tuple[object, ...], list[float]] = {}
+        self._clock = clock
+        self._spent: dict[tuple[str, ...], _Spent] = {}
+        self._purged_at = float("-inf")
+        self._forgotten = 0
+        """Lines that were held back for keys which have said nothing since."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this line may be written; notes the suppressed count on the one that is."""
         fields: Mapping[str, Any] = getattr(record, "fields", {})
-        key = (record.name, record.msg, *[fields.get(name) for name in _KEYS])
-        now = record.created
+        words = [str(fields.get(name))[:100] for name in _KEYS]
+        key: tuple[str, ...] = (record.name, str(record.msg)[:200], *words)
+        now = self._clock()
         spent = self._spent.get(key)
-        if spent is None or now - spent[0] >= 60:
-            if spent is not None and spent[2]:
-                record.suppressed = int(spent[2])
-            if len(self._spent) >= _MOST_KEYS:
-                self._spent.clear()
-            self._spent[key] = [now, 1, 0]
+        if spent is None and self._is_full(now):
+            key = (record.name,)
+            spent = self._spent.get(key)
+        if spent is None or now - spent.since >= 60:
+            if spent is not None and spent.suppressed:
+                record.suppressed = spent.suppressed
+            if self._forgotten:
+                record.suppressed_elsewhere = self._forgotten
+                self._forgotten = 0
+            self._spent[key] = _Spent(now)
             return True
-        spent[1] += 1
-        if spent[1] <= self._per_minute:
+        spent.lines += 1
+        if spent.lines <= self._per_minute:
             return True
-        spent[2] += 1
+        spent.suppressed += 1
         return False
+
+    def _is_full(self, now: float) -> bool:
+        if len(self._spent) < _MOST_KEYS:
+            return False
+        if now - self._purged_at >= 1:
+            self._purged_at = now
+            for key, spent in list(self._spent.items()):
+                if now - spent.since >= 60:
+                    self._forgotten += spent.suppressed
+                    del self._spent[key]
+        return len(self._spent) >= _MOST_KEYS
+
+
+class _Spent:
+    """One key's minute."""
+
+    __slots__ = ("lines", "since", "suppressed")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.lines = 1
+        self.suppressed = 0
 
 
 def clean(value: Any) -> Any:
     """A value fit for a line: short, printable, without a secret."""
-    if isinstance(value, (int, float, bool)) or value is None:
+    if isinstance(value, (float, bool)) or value is None:
+        return value
+    if isinstance(value, int) and abs(value) < 1 << 63:  # JSON in other languages ends there
         return value
     if isinstance(value, (list, tuple, set)):
         return [clean(item) for item in list(value)[:50]]
-    text = str(value)
+    text = str(value)[:_MOST_LOOKED_AT]
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     text = "".join(c if c.isprintable() else " " for c in text)
@@ -115,13 +159,13 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         fields = {k: clean(v) for k, v in getattr(record, "fields", {}).items()}
-        suppressed = getattr(record, "suppressed", 0)
-        if suppressed:
-            fields["suppressed"] = suppressed
+        for name in ("suppressed", "suppressed_elsewhere"):
+            if count := getattr(record, name, 0):
+                fields[name] = count
         if record.exc_info and record.exc_info[1] is not None:
             fields["traceback"] = _trace(record)
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        message = clean(record.getMessage())
+        message = clean(_message(record))
         if self._json:
             line = orjson.dumps(
                 {
@@ -137,6 +181,14 @@ class _Formatter(logging.Formatter):
             text = " ".join(f"{key}={_quoted(value)}" for key, value in fields.items())
             line = f"{moment[11:23]} {record.levelname.lower():7} {message} {text}".rstrip()
         return (_PRIORITY.get(record.levelno, "<6>") if self._journald else "") + line
+
+
+def _message(record: logging.LogRecord) -> str:
+    """A library's words; also when it logs them with arguments that do not fit."""
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        return str(record.msg)
 
 
 def _quoted(value: Any) -> str:

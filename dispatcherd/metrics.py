@@ -40,9 +40,11 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Count one value (seconds)."""
+        """Count one value (seconds). One below 0 (a producer's clock may run ahead of ours) counts
+        as 0: a sum that falls would be a restart to Prometheus."""
         self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+        if value > 0:
+            self.total += value
 
 
 class EndpointMetrics:
