@@ -24,7 +24,7 @@ parts: ## Install the Debian packages that tests need and this machine lacks (as
 
 test: $(STAMP) ## Run all tests (real Kafka where Java and Maven are present)
 	@if [ "$$CI" = true ]; then tests/parts.sh; fi
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
 check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -40,14 +41,17 @@ def missing() -> str | None:
 
 
 def fetch() -> None:
-    """Bring the broker's jars, once."""
-    if any(LIBRARIES.glob("kafka_*.jar")):
-        return
-    subprocess.run(
-        ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies",
-         f"-DoutputDirectory={LIBRARIES}"],
-        check=True, timeout=600, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    """Bring the broker's jars, once, also when several test processes ask for them."""
+    LIBRARIES.parent.mkdir(parents=True, exist_ok=True)
+    with (LIBRARIES.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if any(LIBRARIES.glob("kafka_*.jar")):
+            return
+        subprocess.run(
+            ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies",
+             f"-DoutputDirectory={LIBRARIES}"],
+            check=True, timeout=600, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
 
 
 class KafkaBroker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -22,8 +23,18 @@ def wait_for(condition: Callable[[], T], timeout_seconds: float, what: str) -> T
         time.sleep(0.05)
 
 
+_PORTS = range(12_000, 32_000)
+"""Below those that the kernel gives to outgoing connections: what is free now stays free until it
+is listened on, whatever load runs beside."""
+
+
 def free_port() -> int:
     """A loopback port that nobody listens on now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
