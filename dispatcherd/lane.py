@@ -14,6 +14,8 @@ from collections import OrderedDict
 from dispatcherd.delivery import Claim, Delivery, Endpoint, Key, Stage
 
 _NEVER = float("inf")
+# Looking up a member of an enum costs Python 3.11 70 ns each time.
+_QUEUED, _AIR = Stage.QUEUED, Stage.AIR
 
 
 class Lane:
@@ -75,13 +77,13 @@ class Lane:
 
     def offer(self, delivery: Delivery) -> None:
         """Queue a fresh delivery; the caller has asked `has_room`."""
-        delivery.stage = Stage.QUEUED
+        delivery.stage = _QUEUED
         self.fresh[delivery] = None
         self.fresh_bytes += delivery.event.size
 
     def offer_due(self, delivery: Delivery) -> None:
         """Queue a delivery whose time has come (it has a row in `deliveries`)."""
-        delivery.stage = Stage.QUEUED
+        delivery.stage = _QUEUED
         self.due[delivery] = None
         self.due_bytes += delivery.event.size
 
@@ -91,7 +93,7 @@ class Lane:
         queue = self.due if batch[0].owed else self.fresh
         size = 0
         for delivery in reversed(batch):
-            delivery.stage = Stage.QUEUED
+            delivery.stage = _QUEUED
             queue[delivery] = None
             queue.move_to_end(delivery, last=False)
             size += delivery.event.size
@@ -143,6 +145,8 @@ class Lane:
     def take(self, now: float) -> list[Delivery]:
         """The next batch, or [] when none is ready. Due and fresh take turns; a batch is of one
         kind, so that what failed together is tried again together."""
+        if self.endpoint.batch.max_events == 1:
+            return self._take_one()
         fresh_ready = bool(self.fresh) and self._fresh_ready_at() <= now
         if not self.due and not fresh_ready:
             return []
@@ -160,8 +164,23 @@ class Lane:
             if taken and length > policy.max_bytes:
                 break
             del queue[delivery]
-            delivery.stage = Stage.AIR
+            delivery.stage = _AIR
             size += event.size
             taken.append(delivery)
         self._count(queue, -size)
         return taken
+
+    def _take_one(self) -> list[Delivery]:
+        """`take` for an endpoint without batches: the hot path."""
+        use_due = bool(self.due) and (self._due_turn or not self.fresh)
+        self._due_turn_before, self._due_turn = self._due_turn, not use_due
+        queue = self.due if use_due else self.fresh
+        if not queue:
+            return []
+        delivery, _ = queue.popitem(last=False)
+        delivery.stage = _AIR
+        if use_due:
+            self.due_bytes -= delivery.event.size
+        else:
+            self.fresh_bytes -= delivery.event.size
+        return [delivery]

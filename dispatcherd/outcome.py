@@ -28,9 +28,9 @@ def decide(
     INTERRUPTED (our own shutdown) is a retry at once whatever the count: the caller does not let
     it count as one of the cycle's attempts.
     """
-    reason = response.failure or _reason(response.status)
-    if reason is Reason.OK:
+    if response.failure is None and 200 <= response.status < 300:
         return _OK
+    reason = response.failure or _reason(response.status)
     if reason is Reason.GONE:
         return _GONE
     if reason is Reason.INTERRUPTED:

@@ -37,6 +37,8 @@ from dispatcherd.pool import HostSlots
 from dispatcherd.record.recorder import Recorder
 from dispatcherd.timers import Timers
 
+# Looking up a member of an enum costs Python 3.11 70 ns each time.
+_DELIVERED, _INTERRUPTED, _FENCED = OutcomeKind.DELIVERED, Reason.INTERRUPTED, Hold.FENCED
 _EXCHANGES_PER_START = 1 << 36
 """Exchange ids: the process start in the high bits, a counter in the low ones."""
 
@@ -226,10 +228,10 @@ class Sender:
             delivery.attempts += 1
             number = delivery.attempts - delivery.cycle_start
             outcome = decide(response, number, policy, at + took, draw)
-            if outcome.reason is Reason.INTERRUPTED:
+            if outcome.reason is _INTERRUPTED:
                 delivery.cycle_start += 1  # ours to answer for: it does not count
             metrics.attempted(outcome, took)
-            if outcome.kind is OutcomeKind.DELIVERED and delivery.event.appended_at:
+            if outcome.kind is _DELIVERED and delivery.event.appended_at:
                 metrics.latencies.observe(at + took - delivery.event.appended_at)
             self._recorder.attempt(
                 Attempt(
@@ -249,11 +251,11 @@ class Sender:
         self, lane: Lane, delivery: Delivery, outcome: Outcome, status: int, now: float
     ) -> None:
         """What an outcome means for the delivery, and for what an operator asked meanwhile."""
-        if delivery.event.claim.hold is Hold.FENCED:
+        if delivery.event.claim.hold is _FENCED:
             delivery.stage = Stage.GONE
             return
         recorder = self._recorder
-        if outcome.kind is OutcomeKind.DELIVERED:
+        if outcome.kind is _DELIVERED:
             recorder.delivered(delivery)
             return
         if delivery.request is Request.DISCARD:

@@ -17,6 +17,7 @@ from prometheus_client.core import (
 )
 
 from dispatcherd import __version__
+from dispatcherd.delivery import OutcomeKind, Reason
 from dispatcherd.metrics import Histogram, Metrics
 
 
@@ -106,12 +107,14 @@ def _endpoints(m: Metrics) -> Iterator[Metric]:
         "dispatcherd_delivery_latency_seconds", "Kafka append to delivered", labels=["endpoint"]
     )
     for name, endpoint in m.endpoints.items():
-        for reason, count in endpoint.attempts.items():
-            attempts.add_metric([name, reason.word], count)
-        for kind, count in endpoint.outcomes.items():
-            outcomes.add_metric([name, kind.name.lower()], count)
-        for reason, count in endpoint.parked_by.items():
-            parked.add_metric([name, reason.word], count)
+        for reason in Reason:
+            if endpoint.attempts[reason]:
+                attempts.add_metric([name, reason.word], endpoint.attempts[reason])
+            if endpoint.parked_by[reason]:
+                parked.add_metric([name, reason.word], endpoint.parked_by[reason])
+        for kind in OutcomeKind:
+            if endpoint.outcomes[kind]:
+                outcomes.add_metric([name, kind.name.lower()], endpoint.outcomes[kind])
         _histogram(durations, [name], endpoint.durations)
         _histogram(latencies, [name], endpoint.latencies)
     yield from (attempts, outcomes, parked, durations, latencies)

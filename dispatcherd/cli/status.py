@@ -39,7 +39,7 @@ class StatusLine:
 
     def _rate(self, now: float) -> float:
         endpoints = self._pipeline.metrics.endpoints.values()
-        delivered = sum(e.outcomes.get(OutcomeKind.DELIVERED, 0) for e in endpoints)
+        delivered = sum(e.outcomes[OutcomeKind.DELIVERED] for e in endpoints)
         new, self._delivered = delivered - self._delivered, delivered
         before, self._at = self._at, now
         return new / (now - before) if before is not None and now > before else 0.0
