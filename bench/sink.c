@@ -1,12 +1,12 @@
 /* A receiver that costs next to nothing: what the bench posts to.
  *
- * sink [--vary] [--status N] [--host ADDRESS] PORT
+ * sink [--vary] [--status N] [--hosts N] PORT
  *
  * One thread, epoll, HTTP/1.1 with keep-alive and Content-Length bodies; every POST is answered
  * with N (default 200) and two bytes. GET /count answers the number of POSTs so far; that is how
  * a bench proves that each event arrived. --vary puts a counter into each answer, so that no two
- * are the same bytes. PORT 0 takes a free one; the port is printed on the first line. Ends when
- * its standard input closes. Not a web server: it trusts the bench that talks to it.
+ * are the same bytes. PORT 0 takes a free one; the port is printed on the first line. --hosts N
+ * listens on 127.0.0.1 to 127.0.0.N. Ends when its standard input closes. Not a web server: it trusts the bench that talks to it.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,6 +35,7 @@ struct connection {
 };
 
 static struct connection *connections[MOST];
+static char listening[MOST];
 static char buffer[ROOM];
 static uint64_t posts;
 static int vary;
@@ -122,26 +123,28 @@ static int take(int fd, struct connection *c, char *data, size_t length) {
     return 0;
 }
 
-static int listener(const char *host, int port) {
+/* Listens on 127.0.0.NUMBER; the port. */
+static int listener(int epoll, int number, int port) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     int one = 1;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    inet_pton(AF_INET, host, &address.sin_addr);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK - 1 + (uint32_t)number);
     if (bind(fd, (struct sockaddr *)&address, sizeof address) != 0 || listen(fd, 4096) != 0) {
         perror("sink: listen");
         exit(1);
     }
     socklen_t size = sizeof address;
     getsockname(fd, (struct sockaddr *)&address, &size);
-    printf("%d\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
+    listening[fd] = 1;
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+    return ntohs(address.sin_port);
 }
 
-static void accept_all(int epoll, int listening) {
+static void accept_all(int epoll, int listener) {
     for (;;) {
-        int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK);
+        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
         if (fd < 0) return;
         if (fd >= MOST) {
             close(fd);
@@ -156,12 +159,11 @@ static void accept_all(int epoll, int listening) {
 }
 
 int main(int argc, char **argv) {
-    const char *host = "127.0.0.1";
-    int port = 0;
+    int hosts = 1, port = 0;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--vary") == 0) vary = 1;
         else if (strcmp(argv[i], "--status") == 0 && i + 1 < argc) status = atoi(argv[++i]);
-        else if (strcmp(argv[i], "--host") == 0 && i + 1 < argc) host = argv[++i];
+        else if (strcmp(argv[i], "--hosts") == 0 && i + 1 < argc) hosts = atoi(argv[++i]);
         else port = atoi(argv[i]);
     }
     signal(SIGPIPE, SIG_IGN);
@@ -171,19 +173,20 @@ int main(int argc, char **argv) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    int listening = listener(host, port);
     int epoll = epoll_create1(0);
-    struct epoll_event event = {.events = EPOLLIN, .data.fd = listening};
-    epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event);
-    event.data.fd = 0; /* standard input: whoever started us has gone when it closes */
+    for (int number = 1; number <= hosts; number++) port = listener(epoll, number, port);
+    printf("%d\n", port);
+    fflush(stdout);
+    /* Standard input: whoever started us has gone when it closes. */
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = 0};
     epoll_ctl(epoll, EPOLL_CTL_ADD, 0, &event);
     static struct epoll_event events[EVENTS];
     for (;;) {
         int ready = epoll_wait(epoll, events, EVENTS, -1);
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
-            if (fd == listening) {
-                accept_all(epoll, listening);
+            if (listening[fd]) {
+                accept_all(epoll, fd);
                 continue;
             }
             ssize_t got = read(fd, buffer, sizeof buffer);

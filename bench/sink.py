@@ -35,14 +35,15 @@ def compiled(name: str) -> Path | None:
 
 
 class Sink:
-    """The process; `port` is where it listens on loopback, `kind` is `c` or `python`."""
+    """The process; `port` is where it listens, on 127.0.0.1 and the `hosts` - 1 addresses after
+    it; `kind` is `c` or `python`."""
 
-    def __init__(self, vary: bool = False) -> None:
+    def __init__(self, vary: bool = False, hosts: int = 1) -> None:
         binary = compiled("sink")
         self.kind = "python" if binary is None else "c"
         command = [sys.executable, __file__] if binary is None else [str(binary)]
         self._process = subprocess.Popen(
-            [*command, *(["--vary"] if vary else []), "0"],
+            [*command, *(["--vary"] if vary else []), "--hosts", str(hosts), "0"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -94,7 +95,10 @@ async def _serve() -> None:
     _PythonSink.vary = "--vary" in sys.argv
     loop = asyncio.get_running_loop()
     server = await loop.create_server(_PythonSink, "127.0.0.1", 0, backlog=4096)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    port = server.sockets[0].getsockname()[1]
+    for number in range(2, int(sys.argv[sys.argv.index("--hosts") + 1]) + 1):
+        await loop.create_server(_PythonSink, f"127.0.0.{number}", port, backlog=4096)
+    print(port, flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 
 

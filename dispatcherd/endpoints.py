@@ -68,6 +68,8 @@ class Endpoints:
         self._target = target
         self._user_agent = config.network.user_agent.replace("{version}", __version__)
         self.lanes: dict[int, Lane] = {}
+        self.backlogged: dict[Lane, None] = {}
+        """Lanes that may have rows only in Postgres; emptied by whoever pages (retry)."""
         self.outlets: dict[int, Outlet] = {}
         self.router = Router([])
 
@@ -83,7 +85,9 @@ class Endpoints:
             lane = self.lanes.get(endpoint.id)
             if lane is None:
                 limits = self._limits
-                self.lanes[endpoint.id] = Lane(endpoint, limits.lane_deliveries, limits.lane_bytes)
+                self.lanes[endpoint.id] = Lane(
+                    endpoint, limits.lane_deliveries, limits.lane_bytes, self.backlogged
+                )
             else:
                 lane.endpoint = endpoint
             self.outlets[endpoint.id] = self._outlet(

@@ -33,6 +33,9 @@ from dispatcherd.record.recorder import Recorder
 
 logger = log.get(__name__)
 
+_RECENT_SECONDS = 5.0
+_SCAN_EVERY_SECONDS = 0.02
+
 
 class Blocked(StrEnum):
     """Why a record cannot be taken in now."""
@@ -89,6 +92,10 @@ class Intake:
         self.on_recreated: Callable[[Tenure], None] = lambda tenure: None
         self._deliveries = 0
         self._bytes = 0
+        self._recent: dict[Lane, Lane] = {}
+        """Lanes that had fresh traffic lately."""
+        self._scanned_at = 0.0
+        self._somebody_dry = False
 
     def add(self, tenure: Tenure, records: list[Record]) -> None:
         """Fetched records of a partition that has nothing waiting."""
@@ -319,7 +326,7 @@ class Intake:
             else:
                 lane.offer(delivery)
                 lane.last_offer = now
-                touched[number] = lane
+                touched[number] = self._recent[lane] = lane
 
     def _room(self, window: Window, count: int, size: int) -> Blocked | None:
         limits = self._limits
@@ -343,12 +350,18 @@ class Intake:
         """
         if lane.head_age(now) > self._limits.hold_seconds:
             return False
-        recently = now - 5.0
-        return not any(
-            other.last_offer > recently and not other.fresh
-            for other in self._endpoints.lanes.values()
-            if other is not lane
-        )
+        if now - self._scanned_at > _SCAN_EVERY_SECONDS:
+            self._scanned_at = now
+            self._scan(now)
+        return not self._somebody_dry
+
+    def _scan(self, now: float) -> None:
+        """Has a lane that had traffic lately run dry? Only those with traffic are looked at: there
+        may be a hundred thousand others."""
+        recently = now - _RECENT_SECONDS
+        for lane in [lane for lane in self._recent if lane.last_offer < recently or lane.removed]:
+            del self._recent[lane]
+        self._somebody_dry = any(not lane.fresh for lane in self._recent)
 
 
 def fingerprint(record: Record) -> bytes:

@@ -21,8 +21,16 @@ _QUEUED, _AIR = Stage.QUEUED, Stage.AIR
 class Lane:
     """The queue of one endpoint, and what is known of it in this process."""
 
-    def __init__(self, endpoint: Endpoint, max_deliveries: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        max_deliveries: int,
+        max_bytes: int,
+        backlogged: dict[Lane, None] | None = None,
+    ) -> None:
+        """`backlogged`: shared by all lanes; holds those that may have rows only in Postgres."""
         self.endpoint = endpoint
+        self._backlogged = {} if backlogged is None else backlogged
         self.max_deliveries = max_deliveries
         self.max_bytes = max_bytes
         self.fresh: OrderedDict[Delivery, None] = OrderedDict()
@@ -61,6 +69,12 @@ class Lane:
         if fresh >= cap or self.fresh_bytes + size > cap_bytes:
             return False
         return self.fresh_bytes + self.due_bytes + size <= self.max_bytes
+
+    def expect(self, at: float) -> None:
+        """A row that is only in Postgres may be due at a monotonic time."""
+        if at < self.next_due:
+            self.next_due = at
+            self._backlogged[self] = None
 
     def due_room(self) -> int:
         """How many more due rows this lane and its share of the wheel can take. Ask again after

@@ -36,7 +36,7 @@ class Parking:
         lane.owed[delivery.key] = delivery
         if delivery.stage is not Stage.AIR:
             delivery.stage = Stage.GONE
-            lane.next_due = min(lane.next_due, now)
+            lane.expect(now)
 
     def relieve(self, window: Window, tight: bool, short_of_memory: bool, now: float) -> None:
         """Let a window's watermark move on: what is old is parked, sooner when room is short."""

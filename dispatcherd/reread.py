@@ -83,13 +83,17 @@ class Rereader:
     async def _turn(self) -> bool:
         """Read a piece of every range that may be read; False when there is nothing to do."""
         claims = [claim for t in self._ownership.reading.values() for claim in t.claims]
-        full = self._quota.full
-        wanted = [n for n, lane in self._endpoints.lanes.items()
-                  if n not in full and not lane.endpoint.held]  # fmt: skip
-        if not claims or not wanted:
+        if not claims:
             return False
         moved = False
-        for held in await backlog.held_ranges(self._database, claims, wanted):
+        for held in await backlog.held_ranges(self._database, claims):
+            lane = self._endpoints.lanes.get(held.endpoint_id)
+            if lane is None:
+                self._lost(held, held.end, "the endpoint was removed")
+                moved = True
+                continue
+            if lane.endpoint.held or held.endpoint_id in self._quota.full:
+                continue
             moved |= await self._read(held)
         if moved:
             await self._recorder.durable()  # only then does the table show where to go on

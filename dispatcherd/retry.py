@@ -99,7 +99,7 @@ class Retries:
         lane = self._endpoints.lanes.get(delivery.endpoint_id)
         if lane is None:
             return
-        lane.next_due = min(lane.next_due, due)
+        lane.expect(due)
         if not self._recorder.pending(delivery):
             lane.owed.pop(delivery.key, None)
 
@@ -117,7 +117,7 @@ class Retries:
                 del lane.owed[key]
                 if operation.change is Change.OWED:
                     # A page taken before the row was durable has not seen it.
-                    lane.next_due = min(lane.next_due, operation.due)
+                    lane.expect(operation.due)
 
     def _fire(self, delivery: Delivery) -> None:
         lane = self._off_wheel(delivery)
@@ -210,7 +210,10 @@ class Retries:
             self._survey_at = now + self._horizon / 2
             async with self._recorder.turnstile:
                 await self._survey(claims)
-        for lane in list(self._endpoints.lanes.values()):
+        for lane in list(self._endpoints.backlogged):
+            if lane.next_due == _NEVER or lane.removed:
+                del self._endpoints.backlogged[lane]
+                continue
             if lane.next_due > self._timers.now() + self._horizon or lane.endpoint.held:
                 continue
             room = lane.due_room()
@@ -227,7 +230,7 @@ class Retries:
             if lane is None:
                 strangers.add(first.endpoint_id)
             else:
-                lane.next_due = min(lane.next_due, now + max(0.0, first.due_in_seconds))
+                lane.expect(now + max(0.0, first.due_in_seconds))
         for endpoint_id in strangers:
             count = await owed.bury_removed(self._database, claims, endpoint_id)
             if count:
@@ -243,7 +246,7 @@ class Retries:
                 self._database, claims, lane.endpoint.id, self._horizon, limit, now
             )
         except BaseException:
-            lane.next_due = min(lane.next_due, before)
+            lane.expect(before)
             raise
         now = self._timers.now()
         for row in rows:
@@ -252,7 +255,7 @@ class Retries:
                 continue
             due = now + row.due_in_seconds
             if lane.due_room() <= 0:
-                lane.next_due = min(lane.next_due, due)
+                lane.expect(due)
                 break
             lane.owed[delivery.key] = delivery
             if due <= now:
@@ -260,7 +263,7 @@ class Retries:
             else:
                 self.schedule(delivery, due)
         if len(rows) >= limit:
-            lane.next_due = min(lane.next_due, now + rows[-1].due_in_seconds)
+            lane.expect(now + rows[-1].due_in_seconds)
         self._poke(lane)
 
     # --- how much may be owed -----------------------------------------------------------------
@@ -333,7 +336,7 @@ class Retries:
         for row in elsewhere:
             lane = self._endpoints.lanes.get(row.key.endpoint_id)
             if lane is not None and row.request is Request.RETRY:
-                lane.next_due = min(lane.next_due, now)
+                lane.expect(now)
         logger.info("requests_granted", count=len(rows))
         self.on_granted(len(rows))
         if len(rows) == _REQUESTS_AT_ONCE:

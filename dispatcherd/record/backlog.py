@@ -151,21 +151,17 @@ def _arrays(ranges: Sequence[HeldRange]) -> list[list[int]]:
     ]
 
 
-async def held_ranges(
-    database: Database, claims: Sequence[Claim], endpoint_ids: Sequence[int]
-) -> list[HeldRange]:
-    """The first range of each of these endpoints in each of these partitions."""
+async def held_ranges(database: Database, claims: Sequence[Claim]) -> list[HeldRange]:
+    """The first range of each endpoint in each of these partitions."""
     by_key = {(c.topic_id, c.partition): c for c in claims}
     async with database.session() as connection:
         rows = await connection.fetch(
             "SELECT DISTINCT ON (topic_id, partition, endpoint_id) topic_id, partition, "
             "endpoint_id, start_offset, end_offset FROM held_ranges "
             "JOIN unnest($1::int[], $2::int[]) AS o (topic_id, partition) "
-            "USING (topic_id, partition) WHERE endpoint_id = ANY($3::int[]) "
-            "ORDER BY topic_id, partition, endpoint_id, start_offset",
+            "USING (topic_id, partition) ORDER BY topic_id, partition, endpoint_id, start_offset",
             [c.topic_id for c in claims],
             [c.partition for c in claims],
-            list(endpoint_ids),
         )
     return [
         HeldRange(

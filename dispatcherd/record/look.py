@@ -37,6 +37,10 @@ class Wanted:
             if value is not None:
                 values.append(value)
                 parts.append(f"{column} = ${len(values)}")
+                if column == "b.webhook_id":  # the index is over the hash
+                    parts.append(
+                        f"hashtextextended({column}, 0) = hashtextextended(${len(values)}, 0)"
+                    )
         return " AND ".join(parts), values
 
 

@@ -98,7 +98,8 @@ CREATE TABLE attempts (
 ) PARTITION BY RANGE (day);
 COMMENT ON COLUMN attempts.day IS 'The server''s clock: a client''s clock that jumps cannot miss its partition.';
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
-CREATE INDEX attempts_webhook_id ON attempts (webhook_id);
+-- Eight bytes stand for an id of thirty: a third of the index, and of its cost to the writer.
+CREATE INDEX attempts_webhook_id ON attempts (hashtextextended(webhook_id, 0));
 CREATE INDEX attempts_endpoint_at ON attempts (endpoint_id, at);
 
 CREATE TABLE bodies (
@@ -115,6 +116,7 @@ CREATE TABLE bodies (
     tenant     text,
     PRIMARY KEY (topic_id, partition, "offset")
 );
+CREATE INDEX bodies_webhook_id ON bodies (hashtextextended(webhook_id, 0));
 COMMENT ON TABLE bodies IS 'The event of every position that is owed or dead, once however many endpoints it is owed to.';
 
 CREATE TABLE deliveries (
