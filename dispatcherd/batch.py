@@ -49,3 +49,20 @@ def batch_id(events: Sequence[Event]) -> str:
     for key in sorted((e.claim.topic_id, e.claim.partition, e.offset, e.id) for e in events):
         digest.update(repr(key).encode())
     return "batch_" + base64.b32encode(digest.digest()).decode("ascii").rstrip("=").lower()
+
+
+def failed_members(answer: bytes) -> frozenset[str] | None:
+    """The ids that a receiver's answer to a batch (with status 2xx) names as failed.
+
+    `{"batchItemFailures": [{"itemIdentifier": "<webhook-id>"}]}`: the convention of AWS Lambda's
+    partial batch responses. Empty: all went well, and that is also what any other answer means.
+    None: it begins like such a list and cannot be read (cut at the bound): all must be sent again.
+    """
+    if b'"batchItemFailures"' not in answer[:256]:
+        return frozenset()
+    try:
+        document = orjson.loads(answer)
+        failures = document.get("batchItemFailures") or []
+        return frozenset([str(failure["itemIdentifier"]) for failure in failures])
+    except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
+        return None

@@ -263,6 +263,8 @@ class Reason(IntEnum):
     BAD_RESPONSE = 18
     INTERRUPTED = 19
     RESOURCES = 20
+    PARTIAL_FAILURE = 21
+    """A batch was answered with 2xx and a list of members that failed: this is one of them."""
     # a parked delivery's or a dead letter's
     LANE_FULL = 40
     WINDOW_FULL = 41

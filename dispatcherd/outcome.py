@@ -30,7 +30,19 @@ def decide(
     """
     if response.failure is None and 200 <= response.status < 300:
         return _OK
-    reason = response.failure or _reason(response.status)
+    return failed(response, response.failure or _reason(response.status), attempt_in_cycle, policy,
+                  now_utc, draw)  # fmt: skip
+
+
+def failed(
+    response: Response,
+    reason: Reason,
+    attempt_in_cycle: int,
+    policy: RetryPolicy,
+    now_utc: float,
+    draw: float,
+) -> Outcome:
+    """What a failure comes to, for a reason that is known: see `decide`."""
     if reason is Reason.GONE:
         return _GONE
     if reason is Reason.INTERRUPTED:

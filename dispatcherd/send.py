@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from dispatcherd.batch import batch_id, encode
+from dispatcherd.batch import batch_id, encode, failed_members
 from dispatcherd.delivery import (
     Attempt,
     Delivery,
@@ -32,13 +32,14 @@ from dispatcherd.endpoints import Endpoints
 from dispatcherd.exchange import Exchange
 from dispatcherd.lane import Lane
 from dispatcherd.metrics import Metrics
-from dispatcherd.outcome import decide
+from dispatcherd.outcome import decide, failed
 from dispatcherd.pool import HostSlots
 from dispatcherd.record.recorder import Recorder
 from dispatcherd.timers import Timers
 
 # Looking up a member of an enum costs Python 3.11 70 ns each time.
 _DELIVERED, _INTERRUPTED, _FENCED = OutcomeKind.DELIVERED, Reason.INTERRUPTED, Hold.FENCED
+_PARTIAL = Reason.PARTIAL_FAILURE
 _EXCHANGES_PER_START = 1 << 36
 """Exchange ids: the process start in the high bits, a counter in the low ones."""
 
@@ -188,6 +189,8 @@ class Sender:
             version.encode("ascii"),
             attempts + 1,
         )
+        if single:
+            lines += b"x-webhook-type: %b\r\n" % event.type.encode("ascii")
         lane.in_air += 1
         self._in_air += 1
         self._exchange.post(outlet.target, lines, body, now + endpoint.timeout_seconds, exchange)
@@ -224,10 +227,20 @@ class Sender:
         at, took = exchange.at, now - exchange.started
         draw = random.random()  # one for the batch: what failed together is due together
         metrics = self._metrics.endpoint(lane.endpoint.name)
+        refused: frozenset[str] | None = frozenset()
+        if (
+            lane.endpoint.batch.max_events > 1
+            and response.failure is None
+            and response.status < 300
+        ):
+            refused = failed_members(response.body)
         for delivery in exchange.batch:
             delivery.attempts += 1
             number = delivery.attempts - delivery.cycle_start
-            outcome = decide(response, number, policy, at + took, draw)
+            if refused is None or delivery.event.id in refused:
+                outcome = failed(response, _PARTIAL, number, policy, at + took, draw)
+            else:
+                outcome = decide(response, number, policy, at + took, draw)
             if outcome.reason is _INTERRUPTED:
                 delivery.cycle_start += 1  # ours to answer for: it does not count
             metrics.attempted(outcome, took)

@@ -26,6 +26,7 @@ _OURS = {
     "webhook-signature",
     "webhook-attempt",
     "x-webhook-version",
+    "x-webhook-type",
     "content-type",
     "user-agent",
 }

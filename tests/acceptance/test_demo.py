@@ -148,7 +148,7 @@ def test_every_command_that_a_kept_demo_prints_works(folder: Path) -> None:
         )  # fmt: skip
         assert ran.returncode == 0, (command, ran.stdout, ran.stderr)
         done[command] = ran.stdout
-    assert any(out.startswith("published 1 events to shop") for out in done.values())
+    assert any(out.startswith("published 1 event to shop") for out in done.values())
     counts = next(command for command in commands if command.endswith("/-/counts"))
     owed = row(text, "crm")[2]
 

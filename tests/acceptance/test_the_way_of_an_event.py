@@ -119,7 +119,38 @@ def test_a_receiver_verifies_what_arrives_with_the_standardwebhooks_package(
             assert headers["content-type"] == "application/json"
             assert headers["user-agent"].startswith("dispatcherd/")
             assert headers["x-webhook-version"] == "1"
+            if name != "batched":
+                assert headers["x-webhook-type"] == "order.created"
             assert headers["webhook-attempt"] == "1"
     headers, _ = receivers.ledger("rotating").kept[0]
     assert len(headers["x-webhook-signature"]) == 64
     assert headers["x-tenant"] == "acme"
+
+
+def test_of_a_batch_only_the_members_that_the_receiver_names_are_sent_again(
+    kafka: KafkaBroker,
+    database: Database,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    kafka.create_topic(topic, 2)
+    receivers.manner("choosy", "fail_members", every=3)
+    retry = {"schedule_seconds": [0, 0.2], "max_attempts": 5, "jitter": 0}
+    endpoints = [
+        {"id": "choosy", "url": receivers.url("choosy"), "retry": retry,
+         "batch": {"max_events": 20, "max_wait_seconds": 0.2}},
+    ]  # fmt: skip
+    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).migrate().start()
+    publish(kafka.bootstrap, topic, events(range(300), partitions=2))
+    wait_all_accepted(receivers, "choosy", range(300))
+    wait_settled(kafka, database, topic)
+    database.wait_until("SELECT count(*) FROM deliveries", 0)
+    ledger = receivers.ledger("choosy")
+    assert {name for name, times in ledger.received.items() if times == 2} == {
+        f"e{n}" for n in range(0, 300, 3)
+    }
+    assert ledger.received.total() == 400
+    assert one.metric("dispatcherd_attempts_total", "choosy,partial_failure") == 100
+    assert_exchanges_match(database, receivers)
+    one.stop()

@@ -2,7 +2,8 @@
 
 `python -m tests.rig.receivers PORT` is the process; `Receivers` starts it and asks it.
 Manners: `{"do": "ok"}`, `{"do": "status", "status": 503, "headers": {…}}`, `{"do": "fail_first",
-"times": 2}` (per webhook-id), `{"do": "hang"}`, `{"do": "slow", "seconds": 0.5}`,
+"times": 2}` (per webhook-id), `{"do": "fail_members", "every": 3}` (each, when it first comes in a
+batch), `{"do": "hang"}`, `{"do": "slow", "seconds": 0.5}`,
 `{"do": "drop"}`. Every endpoint unpacks a JSON array as a batch.
 """
 
@@ -58,9 +59,20 @@ class _Endpoint:
             answer = await self._manner(request, webhook_id)
         finally:
             self.now -= 1
+        failed = [m for m in members if self._fails_first(m)]
+        if failed:
+            answer = web.json_response(
+                {"batchItemFailures": [{"itemIdentifier": m} for m in failed]}
+            )
         if 200 <= answer.status < 300:
-            self.accepted.update(members)
+            self.accepted.update(m for m in members if m not in failed)
         return answer
+
+    def _fails_first(self, member: str) -> bool:
+        manner = self.manner
+        if manner["do"] != "fail_members" or self.received[member] > 1:
+            return False
+        return int(member[1:]) % int(manner["every"]) == 0
 
     async def _manner(self, request: web.Request, webhook_id: str) -> web.StreamResponse:
         manner = self.manner

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcherd.batch import batch_id, encode, member
+from dispatcherd.batch import batch_id, encode, failed_members, member
 from dispatcherd.config.model import DecodeConfig
 from dispatcherd.decode import Decoder
 from dispatcherd.delivery import Claim, Event, Refused, Shape
@@ -196,3 +196,25 @@ def test_a_batch_has_another_id_than_its_parts() -> None:
     events = [make_event(offset) for offset in range(4)]
     names = [batch_id(events[low:high]) for low in range(4) for high in range(low + 1, 5)]
     assert len(set(names)) == 10
+
+
+def test_an_answer_without_a_list_of_failures_means_that_all_went_well() -> None:
+    for answer in (
+        b"",
+        b"ok",
+        b'{"a":1}',
+        b'{"batchItemFailures":[]}',
+        b'{"batchItemFailures":null}',
+    ):
+        assert failed_members(answer) == frozenset()
+
+
+def test_a_list_of_failures_names_the_members_that_are_sent_again() -> None:
+    answer = b'{"batchItemFailures": [{"itemIdentifier": "e1"}, {"itemIdentifier": "e2"}]}'
+    assert failed_members(answer) == {"e1", "e2"}
+
+
+def test_a_list_of_failures_that_cannot_be_read_means_that_all_are_sent_again() -> None:
+    whole = b'{"batchItemFailures": [{"itemIdentifier": "e1"}]}'
+    for answer in (whole[:-3], b'{"batchItemFailures": [{}]}', b'{"batchItemFailures": 5}'):
+        assert failed_members(answer) is None
