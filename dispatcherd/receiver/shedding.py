@@ -15,6 +15,7 @@ from dispatcherd.receiver.backlog import Depth
 MAX_RETRY_AFTER_SECONDS = 300.0
 _HALF_LIFE_SECONDS = 30.0
 _RECHECK_SECONDS = 0.25
+_UNKNOWN_PACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +37,25 @@ class Pace:
 
     def __init__(self) -> None:
         self._weight = 0.0
-        self._at: float | None = None
+        self._first: float | None = None
+        self._at = 0.0
 
     def tick(self, now: float) -> None:
         """One more is done."""
         self._weight = self._faded(now) + 1.0
         self._at = now
+        if self._first is None:
+            self._first = now
 
     def per_second(self, now: float) -> float:
         """Jobs a second; 0 when nothing was done for long."""
-        return self._faded(now) * math.log(2) / _HALF_LIFE_SECONDS
+        if self._first is None:
+            return 0.0
+        # Shortly after the start less weight has gathered than a steady pace would have.
+        gathered = 1.0 - 0.5 ** (max(1.0, now - self._first) / _HALF_LIFE_SECONDS)
+        return self._faded(now) * math.log(2) / _HALF_LIFE_SECONDS / gathered
 
     def _faded(self, now: float) -> float:
-        if self._at is None:
-            return 0.0
         return float(self._weight * 0.5 ** (max(0.0, now - self._at) / _HALF_LIFE_SECONDS))
 
 
@@ -87,5 +93,5 @@ class Shedder:
         """How long the excess over the low mark takes at the present pace, and up to half more."""
         excess = max(1.0, self._depth.items - self._low)
         pace = self.pace.per_second(now)
-        seconds = excess / pace if pace > 0 else MAX_RETRY_AFTER_SECONDS / 2
+        seconds = excess / pace if pace > 0 else _UNKNOWN_PACE_SECONDS
         return min(MAX_RETRY_AFTER_SECONDS, max(1.0, seconds * (1.0 + draw / 2)))

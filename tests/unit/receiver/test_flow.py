@@ -1,0 +1,458 @@
+"""Handlers before the answer: each event once, and the sender told the truth. Both receivers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dispatcherd.receiver import (
+    AsyncReceiver,
+    Event,
+    MemoryStore,
+    Receiver,
+    RetryLater,
+)
+from dispatcherd.receiver.store import Claim
+from dispatcherd.receiver.testing import RequestFactory
+from tests.unit.receiver.flow import Either, Gate, ask, close, request_of, said, until
+
+Make = Callable[..., Either]
+
+
+@pytest.fixture(params=[Receiver, AsyncReceiver])
+def make(request: pytest.FixtureRequest, webhook_secret: str) -> Make:
+    """Makes a receiver of either kind."""
+    return lambda **options: request.param([webhook_secret], **options)
+
+
+def recording(receiver: Either, *types: str) -> list[Event]:
+    seen: list[Event] = []
+    receiver.on(*types or ("*",))(seen.append)
+    return seen
+
+
+async def test_a_genuine_event_is_handled_and_its_repeat_is_not(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make()
+    seen = recording(receiver)
+    first = signed_request({"type": "order.created", "data": 7}, id="evt_1")
+    assert said(await ask(receiver, first)) == (200, {"status": "done"})
+    again = signed_request({"type": "order.created", "data": 7}, id="evt_1", attempt=2)
+    assert said(await ask(receiver, again)) == (200, {"status": "duplicate"})
+    assert [(event.id, event.data) for event in seen] == [("evt_1", 7)]
+
+
+async def test_each_refusal_has_its_status_and_cause(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make(max_body_bytes=500)
+    seen = recording(receiver)
+    good = signed_request()
+    for broken, expected in [
+        (good.tampered(), (401, {"error": "no_matching_signature"})),
+        (signed_request(age_seconds=400), (401, {"error": "stale_timestamp"})),
+        (signed_request(age_seconds=-400), (401, {"error": "future_timestamp"})),
+        (good.without("webhook-id"), (401, {"error": "missing_header"})),
+        (signed_request(b"x" * 501), (413, {"error": "body_too_large"})),
+    ]:
+        assert said(await ask(receiver, broken)) == expected
+    got = await ask(receiver, good, method="GET")
+    assert (got.status, dict(got.headers)["allow"]) == (405, "POST")
+    assert not seen
+
+
+async def test_address_and_scheme_are_checked_when_asked_for(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make(allowed=["192.0.2.0/24"])
+    recording(receiver)
+    assert said(await ask(receiver, signed_request())) == (403, {"error": "unknown_sender"})
+    receiver = make(allowed=["127.0.0.0/8"], https_only=True)
+    recording(receiver)
+    assert said(await ask(receiver, signed_request())) == (403, {"error": "not_https"})
+    assert (await ask(receiver, signed_request(), scheme="https")).status == 200
+
+
+async def test_a_failed_handler_is_asked_for_again_and_gets_it(
+    make: Make, signed_request: RequestFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver = make()
+    calls: list[str] = []
+
+    @receiver.on("*")
+    def handler(event: Event) -> None:
+        calls.append(event.id)
+        if len(calls) == 1:
+            raise ValueError("no stock")
+
+    request = signed_request(id="evt_1")
+    assert said(await ask(receiver, request)) == (500, {"error": "failed"})
+    assert "no stock" in caplog.text
+    assert said(await ask(receiver, request)) == (200, {"status": "done"})
+    assert len(calls) == 2
+
+
+async def test_a_handler_may_ask_for_later(make: Make, signed_request: RequestFactory) -> None:
+    receiver = make()
+
+    @receiver.on("*")
+    def handler(event: Event) -> None:
+        raise RetryLater(7)
+
+    answer = await ask(receiver, signed_request())
+    assert (answer.status, dict(answer.headers)["retry-after"]) == (503, "7")
+
+
+@pytest.mark.parametrize("ending", [SystemExit, KeyboardInterrupt])
+async def test_a_handler_that_exits_ends_alone(
+    make: Make, signed_request: RequestFactory, ending: type[BaseException]
+) -> None:
+    receiver = make()
+    calls: list[str] = []
+
+    @receiver.on("*")
+    def handler(event: Event) -> None:
+        calls.append(event.id)
+        if len(calls) == 1:
+            raise ending
+
+    request = signed_request()
+    assert (await ask(receiver, request)).status == 500
+    assert (await ask(receiver, request)).status == 200
+
+
+async def test_an_event_under_work_is_not_started_a_second_time(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make()
+    gate = Gate()
+    receiver.on("*")(gate.blocking)
+    request = signed_request()
+    first = asyncio.create_task(ask(receiver, request))
+    await until(lambda: gate.inside)
+    answer = await ask(receiver, request)
+    assert said(answer) == (409, {"error": "busy"})
+    assert 1 <= int(dict(answer.headers)["retry-after"]) <= 30
+    gate.open()
+    assert (await first).status == 200
+    assert said(await ask(receiver, request)) == (200, {"status": "duplicate"})
+    assert gate.most == 1
+
+
+async def test_a_function_that_overruns_keeps_its_claim_until_it_ends(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make(timeout_seconds=0.05)
+    gate = Gate()
+    receiver.on("*")(gate.blocking)
+    request = signed_request()
+    answer = await ask(receiver, request)
+    assert said(answer) == (503, {"error": "timeout"})
+    assert "retry-after" in dict(answer.headers)
+    assert said(await ask(receiver, request)) == (409, {"error": "busy"})
+    gate.open()
+    await until(lambda: gate.ended)
+    # Its work counts: the sender's next attempt does not repeat it.
+    await until(lambda: receiver.metrics.value("handler_runs_total", result="done"))
+    answer = await ask(receiver, request)
+    while answer.status == 409:  # counted just before the claim is completed
+        answer = await ask(receiver, request)
+    assert said(answer) == (200, {"status": "duplicate"})
+    assert (gate.most, gate.ended) == (1, ["done"])
+
+
+async def test_a_coroutine_that_overruns_is_cancelled_and_may_run_again(
+    signed_request: RequestFactory,
+) -> None:
+    receiver = AsyncReceiver([signed_request.secret], timeout_seconds=0.05)
+    gate = Gate()
+    receiver.on("*")(gate.cooperative)
+    request = signed_request()
+    assert said(await ask(receiver, request)) == (503, {"error": "timeout"})
+    assert gate.ended == ["cancelled"]
+    gate.open()
+    assert said(await ask(receiver, request)) == (200, {"status": "done"})
+
+
+async def test_a_timeout_error_of_the_handlers_own_is_a_failure(
+    signed_request: RequestFactory,
+) -> None:
+    receiver = AsyncReceiver([signed_request.secret])
+
+    @receiver.on("*")
+    async def handler(event: Event) -> None:
+        raise TimeoutError("the warehouse")
+
+    assert said(await ask(receiver, signed_request())) == (500, {"error": "failed"})
+
+
+async def test_a_cancelled_request_gives_its_claim_and_its_place_back(
+    signed_request: RequestFactory,
+) -> None:
+    receiver = AsyncReceiver([signed_request.secret], max_concurrent=1)
+    gate = Gate()
+    receiver.on("*")(gate.cooperative)
+    request = signed_request()
+    task = asyncio.create_task(ask(receiver, request))
+    await until(lambda: gate.inside)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    gate.open()
+    assert said(await ask(receiver, request)) == (200, {"status": "done"})
+
+
+async def test_past_the_cap_of_handlers_the_sender_is_told_later(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make(max_concurrent=2)
+    gate = Gate()
+    receiver.on("*")(gate.blocking)
+    held = [asyncio.create_task(ask(receiver, signed_request())) for _ in range(2)]
+    await until(lambda: gate.inside == 2)
+    third = signed_request()
+    assert said(await ask(receiver, third)) == (503, {"error": "later"})
+    gate.open()
+    assert [answer.status for answer in await asyncio.gather(*held)] == [200, 200]
+    assert (await ask(receiver, third)).status == 200
+    assert gate.most == 2
+
+
+async def test_without_a_time_limit_a_function_runs_in_the_callers_thread(
+    signed_request: RequestFactory,
+) -> None:
+    import threading
+
+    receiver = Receiver([signed_request.secret], timeout_seconds=None)
+    threads: list[threading.Thread] = []
+    receiver.on("*")(lambda event: threads.append(threading.current_thread()))
+    assert receiver.handle(request_of(signed_request())).status == 200
+    assert threads == [threading.current_thread()]
+
+    @receiver.on("exit")
+    def leave(event: Event) -> None:
+        raise SystemExit
+
+    request = request_of(signed_request({"type": "exit"}))
+    for _ in range(70):  # more often than there are places
+        with pytest.raises(SystemExit):
+            receiver.handle(request)
+    assert receiver.handle(request_of(signed_request())).status == 200
+
+
+async def test_handlers_run_inside_the_given_context(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    from contextlib import contextmanager
+
+    steps: list[str] = []
+
+    @contextmanager
+    def around() -> Any:
+        steps.append("enter")
+        try:
+            yield
+        finally:
+            steps.append("leave")
+
+    receiver = make(around=around)
+    receiver.on("*")(lambda event: steps.append("run"))
+    await ask(receiver, signed_request())
+    assert steps == ["enter", "run", "leave"]
+
+
+# --- batches ---------------------------------------------------------------------------------
+
+
+async def test_of_a_batch_only_what_failed_is_asked_for_again(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make()
+    seen: list[str] = []
+    broken = {"evt_2", "evt_4"}
+
+    @receiver.on("*")
+    def handler(event: Event) -> None:
+        if event.id in broken:
+            raise ValueError(event.id)
+        seen.append(event.id)
+
+    batch = signed_request([{"type": "a", "id": f"evt_{n}"} for n in range(1, 5)])
+    failures = {"batchItemFailures": [{"itemIdentifier": "evt_2"}, {"itemIdentifier": "evt_4"}]}
+    assert said(await ask(receiver, batch)) == (200, failures)
+    broken.clear()
+    rest = signed_request([{"type": "a", "id": "evt_2"}, {"type": "a", "id": "evt_4"}])
+    assert said(await ask(receiver, rest)) == (200, {"status": "accepted"})
+    assert sorted(seen) == ["evt_1", "evt_2", "evt_3", "evt_4"]
+
+
+async def test_a_sender_without_partial_failures_repeats_the_batch_and_nothing_is_done_twice(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make(partial_failures=False)
+    seen: list[str] = []
+    broken = {"evt_2"}
+
+    @receiver.on("*")
+    def handler(event: Event) -> None:
+        if event.id in broken:
+            raise ValueError(event.id)
+        seen.append(event.id)
+
+    batch = signed_request([{"type": "a", "id": f"evt_{n}"} for n in range(1, 4)])
+    assert said(await ask(receiver, batch)) == (500, {"error": "failed"})
+    broken.clear()
+    assert (await ask(receiver, batch)).status == 200
+    assert sorted(seen) == ["evt_1", "evt_2", "evt_3"]
+
+
+async def test_the_time_limit_is_for_the_whole_batch(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make(timeout_seconds=0.5)
+    gate = Gate()
+    seen = recording(receiver, "quick")
+    receiver.on("slow")(gate.blocking)
+    members = [{"type": "quick", "id": "q1"}, {"type": "slow", "id": "s"},
+               {"type": "quick", "id": "q2"}]  # fmt: skip
+    status, told = said(await ask(receiver, signed_request(members)))
+    gate.open()
+    assert (status, told) == (
+        200,
+        {"batchItemFailures": [{"itemIdentifier": "s"}, {"itemIdentifier": "q2"}]},
+    )
+    assert [event.id for event in seen] == ["q1"]
+
+
+# --- policies --------------------------------------------------------------------------------
+
+
+async def test_an_unknown_type_is_accepted_or_refused_as_the_policy_says(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    for policy, expected in [
+        ("accept", (200, {"status": "unhandled"})),
+        ("refuse", (422, {"error": "unknown_event"})),
+    ]:
+        receiver = make(unknown=policy)
+        recording(receiver, "order.created")
+        assert said(await ask(receiver, signed_request({"type": "x.y"}))) == expected
+        assert receiver.metrics.value("unusual_total", kind="unknown_event") == 1
+
+
+async def test_each_version_goes_to_its_handler(make: Make, signed_request: RequestFactory) -> None:
+    receiver = make()
+    old: list[Event] = []
+    new: list[Event] = []
+    receiver.on("order.created", version="1")(old.append)
+    receiver.on("order.created", version=["2", "3"])(new.append)
+    for version in "123":
+        await ask(receiver, signed_request({"type": "order.created"}, version=version))
+    unknown = signed_request({"type": "order.created"}, version="4")
+    assert said(await ask(receiver, unknown)) == (200, {"status": "unhandled"})
+    assert (len(old), len(new)) == (1, 2)
+
+
+async def test_a_receiver_that_nobody_registered_with_accepts_nothing(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    with pytest.raises(RuntimeError, match="no handler is registered"):
+        await ask(make(), signed_request())
+
+
+async def test_a_closed_receiver_tells_the_sender_to_come_again(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make()
+    seen = recording(receiver)
+    await close(receiver)
+    assert (await ask(receiver, signed_request())).status == 503
+    assert not seen
+
+
+async def test_two_receivers_share_a_store_without_sharing_ids(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    store = MemoryStore()
+    one, other = make(store=store, name="one"), make(store=store, name="other")
+    seen = [recording(one), recording(other)]
+    request = signed_request()
+    for receiver in (one, other, one):
+        assert (await ask(receiver, request)).status == 200
+    assert [len(events) for events in seen] == [1, 1]
+
+
+class BrokenStore:
+    """A store whose server is down for one of the three steps."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+        self._store = MemoryStore()
+
+    def _maybe(self, step: str) -> None:
+        if step == self._step:
+            raise ConnectionError("the store is down")
+
+    def claim(self, key: str, lease_seconds: float) -> Claim:
+        self._maybe("claim")
+        return self._store.claim(key, lease_seconds)
+
+    def complete(self, claim: Claim) -> bool:
+        self._maybe("complete")
+        return self._store.complete(claim)
+
+    def release(self, claim: Claim) -> bool:
+        self._maybe("release")
+        return self._store.release(claim)
+
+
+@pytest.mark.parametrize(("step", "runs"), [("claim", 0), ("complete", 1), ("release", 1)])
+async def test_while_the_store_is_down_nothing_is_called_done(
+    make: Make, signed_request: RequestFactory, step: str, runs: int
+) -> None:
+    receiver = make(store=BrokenStore(step))
+    calls: list[str] = []
+
+    @receiver.on("*")
+    def handler(event: Event) -> None:
+        calls.append(event.id)
+        if step == "release":
+            raise ValueError
+
+    answer = await ask(receiver, signed_request())
+    assert said(answer) == (503, {"error": "unavailable"})
+    assert len(calls) == runs
+
+
+async def test_a_full_store_of_work_in_progress_is_told_as_such(
+    make: Make, signed_request: RequestFactory
+) -> None:
+    receiver = make(store=MemoryStore(max_items=1))
+    gate = Gate()
+    receiver.on("*")(gate.blocking)
+    held = asyncio.create_task(ask(receiver, signed_request()))
+    await until(lambda: gate.inside)
+    assert said(await ask(receiver, signed_request())) == (503, {"error": "unavailable"})
+    gate.open()
+    assert (await held).status == 200
+    assert (await ask(receiver, signed_request())).status == 200
+
+
+async def test_what_happened_is_counted(make: Make, signed_request: RequestFactory) -> None:
+    receiver = make(name="hooks")
+    recording(receiver, "a.b")
+    request = signed_request({"type": "a.b"})
+    for one in (request, request, request.tampered()):
+        await ask(receiver, one)
+    value = receiver.metrics.value
+    assert value("requests_total", receiver="hooks", status="200") == 2
+    assert value("requests_total", status="401") == 1
+    assert value("events_total", type="a.b", result="done") == 1
+    assert value("events_total", type="a.b", result="duplicate") == 1
+    assert value("handler_runs_total", type="a.b", result="done") == 1
+    assert value("unusual_total", kind="replay") == 1
+    assert 'response_seconds_count{receiver="hooks"} 3' in receiver.metrics.text()
