@@ -4,7 +4,10 @@
     app.router.add_route("/webhooks", asgi.app(webhook), methods=["POST"])
 
 Add it as a route, not as a mount: a mount redirects `/webhooks` to `/webhooks/`, and to a sender
-of webhooks a redirect is a failure. Invariant: no more than `max_body_bytes` are kept in memory.
+of webhooks a redirect is a failure. Who reads `X-Forwarded-*`: either the server (uvicorn does by
+default, for peers on 127.0.0.1; `--forwarded-allow-ips` names others), then give no
+`trusted_proxies` here; or the receiver, then start uvicorn with `--no-proxy-headers`.
+Invariant: no more than `max_body_bytes` are kept in memory.
 """
 
 from __future__ import annotations
