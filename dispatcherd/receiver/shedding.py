@@ -52,7 +52,7 @@ class Pace:
         if self._first is None:
             return 0.0
         # Shortly after the start less weight has gathered than a steady pace would have.
-        gathered = 1.0 - 0.5 ** (max(1.0, now - self._first) / _HALF_LIFE_SECONDS)
+        gathered: float = 1.0 - 0.5 ** (max(1.0, now - self._first) / _HALF_LIFE_SECONDS)
         return self._faded(now) * math.log(2) / _HALF_LIFE_SECONDS / gathered
 
     def _faded(self, now: float) -> float:
