@@ -41,13 +41,13 @@ def _wsgi_served(app: Any) -> Iterator[int]:
         def log_message(self, format: str, *args: Any) -> None: ...
 
     server = make_server("127.0.0.1", 0, app, Server, Quiet)
-    with _in_thread(lambda: server.serve_forever(0.02), server.shutdown):
+    with in_thread(lambda: server.serve_forever(0.02), server.shutdown):
         yield server.server_port
     server.server_close()
 
 
 @contextmanager
-def _in_thread(run: Callable[[], Any], stop: Callable[[], Any]) -> Iterator[None]:
+def in_thread(run: Callable[[], Any], stop: Callable[[], Any]) -> Iterator[None]:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
@@ -68,7 +68,7 @@ def _asgi_served(app: Any) -> Iterator[int]:
     def stop() -> None:
         server.should_exit = True
 
-    with _in_thread(server.run, stop):
+    with in_thread(server.run, stop):
         wait_for(lambda: server.started, 20, "uvicorn")
         yield port
 
@@ -84,7 +84,7 @@ def serve_flask(receiver: Receiver) -> Iterator[int]:
     app = flask.Flask("receiving")
     app.add_url_rule(PATH, view_func=flask_adapter.view(receiver), methods=["POST"])
     server = werkzeug.serving.make_server("127.0.0.1", free_port(), app, threaded=True)
-    with _in_thread(lambda: server.serve_forever(0.02), server.shutdown):
+    with in_thread(lambda: server.serve_forever(0.02), server.shutdown):
         yield server.server_port
     server.server_close()
 
@@ -127,7 +127,7 @@ def serve_aiohttp(receiver: AsyncReceiver) -> Iterator[int]:
         await stopping.wait()
         await runner.cleanup()
 
-    with _in_thread(
+    with in_thread(
         lambda: loop.run_until_complete(run()), lambda: loop.call_soon_threadsafe(stopping.set)
     ):
         assert started.wait(20)

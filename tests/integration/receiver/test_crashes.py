@@ -132,3 +132,40 @@ def test_sigterm_drains_and_nothing_is_handled_twice(
     seen = handled(path)
     assert set(accepted) <= set(seen)
     assert set(seen.values()) == {1}
+
+
+FORKING = """
+import os, sys
+from dispatcherd.receiver import Backlog, Receiver, Request
+path, secret = sys.argv[1:]
+requests = eval(sys.stdin.read())
+backlog = Backlog(path + ".db")  # before the fork, as an application that is loaded first does
+log = os.open(path + ".log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+webhook = Receiver([secret], backlog=backlog)
+webhook.on("*")(lambda event: os.write(log, (event.id + "\\n").encode()) and None)
+children = []
+for _ in range(3):
+    pid = os.fork()
+    if pid == 0:
+        statuses = {webhook.handle(Request(headers, body)).status for headers, body in requests}
+        left = webhook.close()
+        os._exit(0 if statuses <= {200, 202} and not left else 1)
+    children.append(pid)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children))
+"""
+
+
+def test_forked_processes_share_a_backlog_and_handle_each_event_once(
+    signed_request: RequestFactory, tmp_path: Path
+) -> None:
+    path = tmp_path / "app"
+    requests = [signed_request() for _ in range(60)]
+    told = repr([(request.headers, request.body) for request in requests])
+    command = [sys.executable, "-c", FORKING, str(path), signed_request.secret]
+    subprocess.run(command, input=told, text=True, timeout=120, check=True)
+    # What none of them had got to when it closed is still there.
+    seen = handled(path)
+    waiting = Backlog(f"{path}.db").depth().items
+    assert set(seen.values()) <= {1}
+    assert len(seen) + waiting == 60
+    assert set(seen) <= {request.id for request in requests}
