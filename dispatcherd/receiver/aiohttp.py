@@ -13,6 +13,7 @@ from aiohttp import web
 
 from dispatcherd.receiver.asynchronous import AsyncReceiver
 from dispatcherd.receiver.errors import BodyTooLarge
+from dispatcherd.receiver.front import require
 from dispatcherd.receiver.results import Request
 
 
@@ -29,6 +30,7 @@ def setup(app: web.Application, receiver: AsyncReceiver, path: str) -> None:
 
 def handler(receiver: AsyncReceiver) -> Callable[[web.Request], Awaitable[web.Response]]:
     """The handler alone, for a route of your own."""
+    require(receiver, AsyncReceiver, "dispatcherd.receiver.wsgi")
 
     async def webhook_handler(request: web.Request) -> web.Response:
         body = bytearray()

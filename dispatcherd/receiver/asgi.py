@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from dispatcherd.receiver.asynchronous import AsyncReceiver
 from dispatcherd.receiver.errors import BodyTooLarge
+from dispatcherd.receiver.front import require
 from dispatcherd.receiver.results import Answer, Request
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -38,6 +39,7 @@ class App:
     """See `app`. A class, because Starlette takes a function for one of its own views."""
 
     def __init__(self, receiver: AsyncReceiver) -> None:
+        require(receiver, AsyncReceiver, "dispatcherd.receiver.wsgi")
         self._receiver = receiver
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,12 +20,14 @@ from django.views.decorators.csrf import csrf_exempt
 
 from dispatcherd.receiver.asynchronous import AsyncReceiver
 from dispatcherd.receiver.errors import BodyTooLarge
+from dispatcherd.receiver.front import require
 from dispatcherd.receiver.results import Answer, Request
 from dispatcherd.receiver.threaded import Receiver
 
 
 def view(receiver: Receiver) -> Callable[[HttpRequest], HttpResponse]:
     """The view."""
+    require(receiver, Receiver, "async_view")
 
     def webhook_view(request: HttpRequest) -> HttpResponse:
         taken = _taken(request, receiver.max_body_bytes)
@@ -42,6 +44,7 @@ def async_view(
     receiver: AsyncReceiver,
 ) -> Callable[[HttpRequest], Coroutine[Any, Any, HttpResponse]]:
     """The same as an asynchronous view, for ASGI."""
+    require(receiver, AsyncReceiver, "view")
 
     async def webhook_view(request: HttpRequest) -> HttpResponse:
         taken = _taken(request, receiver.max_body_bytes)

@@ -13,12 +13,14 @@ from collections.abc import Callable
 
 import flask
 
+from dispatcherd.receiver.front import require
 from dispatcherd.receiver.threaded import Receiver
 from dispatcherd.receiver.wsgi import answer_to
 
 
 def view(receiver: Receiver, name: str = "webhook") -> Callable[[], flask.Response]:
     """The view function; `name` is its endpoint's, if it is registered without one."""
+    require(receiver, Receiver, "dispatcherd.receiver.asgi")
 
     def webhook_view() -> flask.Response:
         answer = answer_to(receiver, flask.request.environ)

@@ -52,6 +52,15 @@ class Retry:
         return min(self.max_seconds, doubled) * (1.0 + draw / 5)
 
 
+def require(receiver: object, kind: type[Front], other: str) -> None:
+    """Raises TypeError unless an adapter was given the kind of receiver that it can ask."""
+    if not isinstance(receiver, kind):
+        raise TypeError(
+            f"this adapter needs {kind.__name__}, not {type(receiver).__name__};"
+            f" for that one there is {other}"
+        )
+
+
 class Front:
     """Options and verification. Use `Receiver` or `AsyncReceiver`."""
 

@@ -169,7 +169,11 @@ class Receiver(Front):
     # --- start and end -----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the workers of the backlog, once per process (again in a forked one)."""
+        """Start the workers of the backlog, once per process.
+
+        A server that forks must do so first: call this in the child (gunicorn's `post_fork`), or
+        leave it to the child's first request.
+        """
         if self._workers is not None and not self._closing:
             self._workers.start()
 

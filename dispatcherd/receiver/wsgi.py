@@ -12,6 +12,7 @@ from http.client import responses
 from typing import TYPE_CHECKING, Any
 
 from dispatcherd.receiver.errors import BodyTooLarge
+from dispatcherd.receiver.front import require
 from dispatcherd.receiver.results import Answer, Request
 from dispatcherd.receiver.threaded import Receiver
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def app(receiver: Receiver) -> Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]:
     """The WSGI application. It answers whatever path it is asked for."""
+    require(receiver, Receiver, "dispatcherd.receiver.asgi")
 
     def webhook_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         answer = answer_to(receiver, environ)

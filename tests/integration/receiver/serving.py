@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import tempfile
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ from dispatcherd.receiver import flask as flask_adapter
 from tests.rig.waiting import free_port, wait_for
 
 PATH = "/webhooks"
+_FOLDER = tempfile.TemporaryDirectory()
+_DATABASE = f"{_FOLDER.name}/django.db"
+"""A file, for Django never closes a database in memory. Nothing is ever written to it."""
 
 
 @contextmanager
@@ -142,7 +146,7 @@ def _django(view: Any) -> None:
         settings.configure(
             ALLOWED_HOSTS=["*"],
             MIDDLEWARE=["django.middleware.csrf.CsrfViewMiddleware"],
-            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+            DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": _DATABASE}},
             DATA_UPLOAD_MAX_MEMORY_SIZE=64 << 20,
             SECRET_KEY=os.urandom(16).hex(),
             # What an application behind a proxy sets, and what a client must not be able to use.

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from dispatcherd.receiver import Backlog, Event
+from dispatcherd.receiver import AsyncReceiver, Backlog, Event, Receiver, Request
 from dispatcherd.receiver.signing import new_key_pair, new_secret, sign_hex
 from dispatcherd.receiver.testing import RequestFactory, SignedRequest
-from tests.integration.receiver.serving import PATH, SERVERS, Client
+from tests.integration.receiver.serving import PATH, SERVERS, Client, serve_django
 from tests.rig.waiting import wait_for
 
 Serve = Callable[..., tuple[Any, Client]]
@@ -238,6 +238,64 @@ def test_with_a_backlog_the_answer_comes_first(
     wait_for(lambda: len(seen) == 3, 20, "the backlog is worked off")
     assert sorted(seen) == sorted([request.id, "e1", "e2"])
     wait_for(lambda: backlog.depth().items == 0, 20, "the jobs are settled")
+
+
+def test_an_adapter_refuses_the_other_kind_of_receiver_and_names_the_right_adapter() -> None:
+    from dispatcherd.receiver import aiohttp, asgi, django, flask, wsgi
+
+    for adapter, wrong, right in [
+        (wsgi.app, AsyncReceiver, "asgi"),
+        (flask.view, AsyncReceiver, "asgi"),
+        (django.view, AsyncReceiver, "async_view"),
+        (asgi.app, Receiver, "wsgi"),
+        (aiohttp.handler, Receiver, "wsgi"),
+        (django.async_view, Receiver, "view"),
+    ]:
+        needed = "Receiver" if wrong is AsyncReceiver else "AsyncReceiver"
+        with pytest.raises(TypeError, match=f"needs {needed}, not {wrong.__name__}; .*{right}$"):
+            adapter(wrong([new_secret()]))  # type: ignore[operator]
+
+
+def test_a_flask_handler_in_a_thread_of_its_own_has_the_application(
+    signed_request: RequestFactory,
+) -> None:
+    import flask
+
+    from dispatcherd.receiver.flask import view
+
+    app = flask.Flask("receiving")
+    receiver = Receiver([signed_request.secret], around=app.app_context)
+    names: list[str] = []
+    receiver.on("*")(lambda event: names.append(flask.current_app.name))
+    app.add_url_rule(PATH, view_func=view(receiver), methods=["POST"])
+    request = signed_request()
+    answer = app.test_client().post(PATH, data=request.body, headers=request.headers)
+    assert (answer.status_code, names) == (200, ["receiving"])
+
+
+def test_a_django_handler_leaves_no_connection_open(
+    signed_request: RequestFactory,
+) -> None:
+    with serve_django(Receiver([signed_request.secret])):
+        from django.db import connections
+        from django.db.backends.signals import connection_created
+
+        from dispatcherd.receiver.django import connections as closing
+
+        opened: list[Any] = []
+        keep = lambda connection, **_: opened.append(connection)  # noqa: E731
+        connection_created.connect(keep)
+        again = Receiver([signed_request.secret], around=closing)
+
+        @again.on("*")
+        def handler(event: Event) -> None:
+            with connections["default"].cursor() as cursor:
+                cursor.execute("SELECT 1")
+
+        request = signed_request()
+        assert again.handle(Request(request.headers, request.body)).status == 200
+        connection_created.disconnect(keep)
+        assert len(opened) == 1 and opened[0].connection is None
 
 
 def test_many_at_once_are_each_handled_once(serve: Serve, signed_request: RequestFactory) -> None:

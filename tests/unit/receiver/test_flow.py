@@ -7,12 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dispatcherd.receiver import (
     AsyncReceiver,
     Event,
     MemoryStore,
     Receiver,
+    Request,
     RetryLater,
 )
 from dispatcherd.receiver.store import Claim
@@ -384,6 +387,31 @@ async def test_two_receivers_share_a_store_without_sharing_ids(
     for receiver in (one, other, one):
         assert (await ask(receiver, request)).status == 200
     assert [len(events) for events in seen] == [1, 1]
+
+
+header_text = st.text(max_size=30) | st.sampled_from(["127.0.0.1", "https", "\udcff", "::1, x"])
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    forged=st.dictionaries(
+        st.sampled_from(["webhook-id", "webhook-timestamp", "webhook-signature", "x-forwarded-for",
+                         "X-Forwarded-Proto", "webhook-attempt", "x-webhook-version", "é"]),
+        header_text,
+    ),
+    body=st.binary(max_size=50),
+    peer=st.none() | st.text(max_size=10) | st.just("127.0.0.1"),
+)  # fmt: skip
+def test_no_request_whatsoever_makes_it_raise_or_reach_a_handler(
+    signed_request: RequestFactory, forged: dict[str, str], body: bytes, peer: str | None
+) -> None:
+    receiver = Receiver(
+        [signed_request.secret], trusted_proxies=["127.0.0.0/8"], allowed=["127.0.0.0/8", "::/0"]
+    )
+    seen = recording(receiver)
+    headers = {**signed_request().headers, **forged}
+    assert receiver.handle(Request(headers, body, peer)).status in (400, 401, 403)
+    assert not seen
 
 
 class BrokenStore:
