@@ -19,7 +19,7 @@ from dispatcherd.receiver.dispatch import H, Handlers, UnknownPolicy
 from dispatcherd.receiver.errors import Behind, BodyTooLarge, MethodNotAllowed, Refusal
 from dispatcherd.receiver.errors import UnexpectedBatch as _UnexpectedBatch
 from dispatcherd.receiver.event import Event, Message, read_hints, unpack
-from dispatcherd.receiver.headers import Headers
+from dispatcherd.receiver.headers import Headers, read
 from dispatcherd.receiver.metrics import Metrics
 from dispatcherd.receiver.network import AllowList, Guard, Proxies
 from dispatcherd.receiver.reporting import Reporter
@@ -152,8 +152,9 @@ class Front:
 
     def verify_message(self, headers: Headers, body: bytes, now: float | None = None) -> Message:
         """All events of a genuine request, be it one event or a batch. Raises VerificationError."""
-        verified = self.verifier.verify(headers, body, self._clock() if now is None else now)
-        return unpack(verified, bytes(body), read_hints(headers, self._type_header))
+        fields = read(headers)
+        verified = self.verifier.verify(fields, body, self._clock() if now is None else now)
+        return unpack(verified, bytes(body), read_hints(fields, self._type_header))
 
     # --- registration ------------------------------------------------------------------------
 
@@ -193,7 +194,7 @@ class Front:
             raise MethodNotAllowed("webhooks are POST requests")
         if len(request.body) > self.max_body_bytes:
             raise BodyTooLarge(self.max_body_bytes)
-        headers = request.headers
+        headers = read(request.headers)
         self._guard.check(request.peer, request.scheme, headers)
         message = self.verify_message(headers, request.body)
         self._report.admitted(message)

@@ -17,16 +17,23 @@ Headers: TypeAlias = Mapping[Any, Any] | Iterable[tuple[Any, Any]]
 _MAX_CHARACTERS = 8_192
 
 
-def text(value: object) -> str:
-    """A header's name or value as str. HTTP/1.1 bytes are latin-1 on the wire (RFC 9110, 5.5)."""
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+class Fields(dict[str, list[str]]):
+    """Headers once read: lower-case name → its values, in order."""
+
+
+def read(headers: Headers) -> Fields:
+    """The headers with names and values as str; what was read already is itself."""
+    if isinstance(headers, Fields):
+        return headers
+    fields = Fields()
+    for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+        fields.setdefault(_text(name).lower(), []).append(_text(value))
+    return fields
 
 
 def find_all(headers: Headers, name: str) -> list[str]:
     """Every value of that header, in order."""
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    wanted = name.lower()
-    return [text(value) for key, value in pairs if text(key).lower() == wanted]
+    return read(headers).get(name.lower(), [])
 
 
 def find(headers: Headers, name: str) -> str | None:
@@ -47,3 +54,8 @@ def need(headers: Headers, name: str) -> str:
     if not value:
         raise MissingHeader(name)
     return value
+
+
+def _text(value: object) -> str:
+    """HTTP/1.1 bytes are latin-1 on the wire (RFC 9110, 5.5)."""
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)

@@ -24,7 +24,7 @@ from dispatcherd.receiver.errors import (
     SecretFormatError,
     StaleTimestamp,
 )
-from dispatcherd.receiver.headers import Headers, need
+from dispatcherd.receiver.headers import Headers, need, read
 from dispatcherd.receiver.keys import HmacKey, Key, parse_key
 
 DEFAULT_TOLERANCE_SECONDS = 300.0
@@ -85,8 +85,7 @@ class Verifier:
         if not isinstance(body, bytes | bytearray | memoryview):
             raise BodyNotRaw(body)
         body = bytes(body)
-        if not isinstance(headers, list | dict):
-            headers = list(headers.items() if hasattr(headers, "items") else headers)
+        headers = read(headers)
         webhook_id = need(headers, self.id_header)
         if not is_id(webhook_id):
             raise MalformedHeader(self.id_header, "is not 1 to 512 printable ASCII characters")
