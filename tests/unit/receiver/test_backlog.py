@@ -88,6 +88,14 @@ def test_what_does_not_fit_is_refused_whole(backlog: Backlog) -> None:
         backlog.put([event("big", b"x" * 1_001)])
 
 
+def test_a_repeat_is_recognised_even_by_a_backlog_that_is_over_full(tmp_path: Path) -> None:
+    Backlog(tmp_path / "b.db").put([event("e1"), event("e2")])
+    smaller = Backlog(tmp_path / "b.db", max_items=1)
+    assert smaller.put([event("e1")]) == [False]
+    with pytest.raises(BacklogFull, match="2 of 1 events"):
+        smaller.put([event("e3")])
+
+
 def test_a_job_is_one_workers_until_its_lease_ends(backlog: Backlog, clock: Clock) -> None:
     backlog.put([event("e1")])
     first = take(backlog)
