@@ -147,7 +147,7 @@ def _django(view: Any) -> None:
             ALLOWED_HOSTS=["*"],
             MIDDLEWARE=["django.middleware.csrf.CsrfViewMiddleware"],
             DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": _DATABASE}},
-            DATA_UPLOAD_MAX_MEMORY_SIZE=64 << 20,
+            DATA_UPLOAD_MAX_MEMORY_SIZE=4 << 20,
             SECRET_KEY=os.urandom(16).hex(),
             # What an application behind a proxy sets, and what a client must not be able to use.
             SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https"),
