@@ -42,9 +42,9 @@ from dispatcherd.receiver.errors import (
     VerificationError,
 )
 from dispatcherd.receiver.event import Event, Message
-from dispatcherd.receiver.front import Retry
 from dispatcherd.receiver.metrics import Metrics
 from dispatcherd.receiver.network import AllowList
+from dispatcherd.receiver.options import Retry
 from dispatcherd.receiver.results import Answer, Request, RetryLater
 from dispatcherd.receiver.shedding import ShedPolicy
 from dispatcherd.receiver.store import LeaseLost, StoreFull

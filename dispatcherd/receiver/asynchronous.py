@@ -24,8 +24,8 @@ from dispatcherd.receiver.errors import Behind, Refusal
 from dispatcherd.receiver.event import Event, Message
 from dispatcherd.receiver.front import FULL_RETRY_AFTER_SECONDS, Front
 from dispatcherd.receiver.results import Answer, Outcome, Request, Result
-from dispatcherd.receiver.running import Around, AsyncRunner
-from dispatcherd.receiver.store import AsyncStore, Claim, State, Store
+from dispatcherd.receiver.running import AsyncRunner
+from dispatcherd.receiver.store import Claim, State
 from dispatcherd.receiver.store.memory import MemoryStore
 from dispatcherd.receiver.tasks import Tasks
 
@@ -35,22 +35,20 @@ _BLOCKING_THREADS = 4
 
 
 class AsyncReceiver(Front):
-    """Verifies, deduplicates, runs handlers, answers. See `Front` for the options.
+    """Verifies, deduplicates, runs handlers, answers. See `Options`.
 
     Handlers may be coroutine functions or plain functions; `store` may be a Store or an AsyncStore.
     With a backlog `await start()` when the application starts (else the first request does), and
     `await close()` when it ends.
     """
 
-    _store: Store | AsyncStore | None
-
-    def _prepare(self, max_concurrent: int, around: Around) -> None:
-        self._runner = AsyncRunner(max_concurrent, around)
+    def _prepare(self) -> None:
+        self._runner = AsyncRunner(self.max_concurrent, self.around)
         self._threads = ThreadPoolExecutor(_BLOCKING_THREADS, "webhook-receiver")
         self._closed = False
         self._tasks = None
-        if self._backlog is not None:
-            self._tasks = Tasks(self._backlog, self._work, self._blocking, self._worker_count,
+        if self.backlog is not None:
+            self._tasks = Tasks(self.backlog, self._work, self._blocking, self.workers,
                                 self._lease)  # fmt: skip
 
     def _check_handler(self, handler: Any) -> None:
@@ -70,9 +68,9 @@ class AsyncReceiver(Front):
         return answer
 
     async def _take_in(self, message: Message, started: float) -> list[Outcome]:
-        if self._backlog is not None:
-            return await self._accept(self._backlog, message)
-        deadline = None if self._timeout is None else started + self._timeout
+        if self.backlog is not None:
+            return await self._accept(self.backlog, message)
+        deadline = None if self.timeout_seconds is None else started + self.timeout_seconds
         return [await self._process(event, deadline) for event in message.events]
 
     async def _process(self, event: Event, deadline: float | None) -> Outcome:
@@ -95,14 +93,14 @@ class AsyncReceiver(Front):
         finished = partial(self._settle, claim, event, time.monotonic())
         outcome = await self._runner.run(handler, event, left, finished)
         if outcome.result is Result.TIMEOUT:
-            self._report.overran(event, self._timeout)
+            self._report.overran(event, self.timeout_seconds)
         return outcome
 
     async def _claim(self, event: Event) -> Claim | Outcome:
         """A claim that was granted, or what to answer instead."""
-        assert self._store is not None
+        assert self.store is not None
         try:
-            claim: Claim = await self._ask(self._store.claim, self._key(event), self._lease)
+            claim: Claim = await self._ask(self.store.claim, self._key(event), self._lease)
         except Exception as error:  # each store has its own; without one nothing is processed
             return Outcome(Result.UNAVAILABLE, FULL_RETRY_AFTER_SECONDS, error)
         if claim.state is State.GRANTED:
@@ -113,12 +111,12 @@ class AsyncReceiver(Front):
         self, claim: Claim, event: Event, started: float, outcome: Outcome
     ) -> Outcome:
         """The handler ended: its claim ends too."""
-        assert self._store is not None
+        assert self.store is not None
         self._report.ran(event, outcome, time.monotonic() - started)
         try:
             if outcome.result is not Result.DONE:
-                await self._ask(self._store.release, claim)
-            elif not await self._ask(self._store.complete, claim):
+                await self._ask(self.store.release, claim)
+            elif not await self._ask(self.store.complete, claim):
                 self._report.lease_lost(event)
         except Exception as error:  # the work may be repeated when the lease has run out
             return Outcome(Result.UNAVAILABLE, FULL_RETRY_AFTER_SECONDS, error)
@@ -137,7 +135,7 @@ class AsyncReceiver(Front):
             if self.handlers.find(event) is None:
                 outcomes[place] = self._no_handler()
                 continue
-            if self._store is not None:
+            if self.store is not None:
                 claim = await self._claim(event)
                 if not isinstance(claim, Claim):
                     outcomes[place] = claim
@@ -170,30 +168,30 @@ class AsyncReceiver(Front):
         """The claims of events that are in the backlog, or are not. Failing here loses nothing:
         the lease runs out, and the backlog knows its ids too."""
         for claim in claims.values():
-            assert self._store is not None
+            assert self.store is not None
             with suppress(Exception):
-                await self._ask(self._store.complete if done else self._store.release, claim)
+                await self._ask(self.store.complete if done else self.store.release, claim)
 
     async def _work(self, job: Job) -> None:
         """One job, in a worker task."""
-        assert self._backlog is not None
+        assert self.backlog is not None
         handler = self.handlers.find(job.event)
-        if handler is None or job.attempts > self._retry.max_attempts:
-            await self._blocking(self._give_up, self._backlog, job, handler is not None)
+        if handler is None or job.attempts > self.retry.max_attempts:
+            await self._blocking(self._give_up, self.backlog, job, handler is not None)
             return
         if not self._runner.enter():  # all held by handlers that overran
-            await self._blocking(self._backlog.give_back, job)
+            await self._blocking(self.backlog.give_back, job)
             await asyncio.sleep(FULL_RETRY_AFTER_SECONDS)
             return
         finished = partial(self._settle_job, job, time.monotonic())
-        outcome = await self._runner.run(handler, job.event, self._timeout, finished)
+        outcome = await self._runner.run(handler, job.event, self.timeout_seconds, finished)
         if outcome.result is Result.TIMEOUT:
-            self._report.overran(job.event, self._timeout)
+            self._report.overran(job.event, self.timeout_seconds)
 
     async def _settle_job(self, job: Job, started: float, outcome: Outcome) -> Outcome:
         """The handler ended: the job is done, waits for its next run, or is dead."""
-        assert self._backlog is not None
-        return await self._blocking(self._settle_taken, self._backlog, job, started, outcome)
+        assert self.backlog is not None
+        return await self._blocking(self._settle_taken, self.backlog, job, started, outcome)
 
     # --- what blocks -------------------------------------------------------------------------
 
@@ -206,7 +204,7 @@ class AsyncReceiver(Front):
         """Ask a store of either kind."""
         if inspect.iscoroutinefunction(call):
             return await call(*arguments)
-        if isinstance(self._store, MemoryStore):
+        if isinstance(self.store, MemoryStore):
             return call(*arguments)
         return await self._blocking(call, *arguments)
 

@@ -1,4 +1,4 @@
-"""What the threaded and the asyncio receiver have in common: options, verification, registration.
+"""What the threaded and the asyncio receiver have in common: verification and registration.
 
 Invariant: nothing here waits or blocks, so both can call it anywhere. Leaves out: running handlers
 (threaded, asynchronous).
@@ -9,47 +9,27 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dispatcherd.receiver.backlog import Backlog, BacklogFull, Depth, Job
-from dispatcherd.receiver.dispatch import H, Handlers, UnknownPolicy
+from dispatcherd.receiver.dispatch import H, Handlers
 from dispatcherd.receiver.errors import Behind, BodyTooLarge, MethodNotAllowed, Refusal
 from dispatcherd.receiver.errors import UnexpectedBatch as _UnexpectedBatch
 from dispatcherd.receiver.event import Event, Message, read_hints, unpack
 from dispatcherd.receiver.headers import Headers, read
-from dispatcherd.receiver.metrics import Metrics
 from dispatcherd.receiver.network import AllowList, Guard, Proxies
+from dispatcherd.receiver.options import Options
 from dispatcherd.receiver.reporting import Reporter
 from dispatcherd.receiver.results import Answer, Outcome, Request, Result, answer, refusal_answer
-from dispatcherd.receiver.running import Around, is_async
-from dispatcherd.receiver.shedding import Shedder, ShedPolicy
+from dispatcherd.receiver.running import is_async
+from dispatcherd.receiver.shedding import Shedder
 from dispatcherd.receiver.store import Claim, State
 from dispatcherd.receiver.store.memory import MemoryStore
-from dispatcherd.receiver.verify import DEFAULT_TOLERANCE_SECONDS, Verifier
+from dispatcherd.receiver.verify import Verifier
 
-DEFAULT_MAX_BODY_BYTES = 2 * 1_048_576
 FULL_RETRY_AFTER_SECONDS = 1.0
 BUSY_RETRY_AFTER_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """When a handler of the backlog that failed runs again; after `max_attempts` the job is dead.
-
-    The waits are `first_seconds`, doubled each time up to `max_seconds`, and up to a fifth more.
-    """
-
-    max_attempts: int = 10
-    first_seconds: float = 1.0
-    max_seconds: float = 600.0
-
-    def delay(self, attempts: int, draw: float) -> float:
-        """The wait after that many attempts; `draw` in [0, 1)."""
-        doubled = self.first_seconds * 2.0 ** min(attempts - 1, 60)
-        return min(self.max_seconds, doubled) * (1.0 + draw / 5)
 
 
 def require(receiver: object, kind: type[Front], other: str) -> None:
@@ -61,81 +41,34 @@ def require(receiver: object, kind: type[Front], other: str) -> None:
         )
 
 
-class Front:
-    """Options and verification. Use `Receiver` or `AsyncReceiver`."""
+class Front(Options):
+    """Verification and registration. Use `Receiver` or `AsyncReceiver`."""
 
-    def __init__(
-        self,
-        secrets: Sequence[str | bytes],
-        *,
-        name: str = "webhook",
-        # --- the signature
-        tolerance_seconds: float = DEFAULT_TOLERANCE_SECONDS,
-        prefix: str = "webhook",
-        hex_header: str | None = None,
-        # --- who may send
-        allowed: AllowList | Iterable[str] | None = None,
-        trusted_proxies: int | Iterable[str] = (),
-        https_only: bool = False,
-        max_body_bytes: int = DEFAULT_MAX_BODY_BYTES,
-        # --- which handler
-        type_header: str | None = None,
-        unknown: UnknownPolicy = "accept",
-        # --- each event once
-        store: Any = None,
-        lease_seconds: float | None = None,
-        # --- running handlers
-        timeout_seconds: float | None = 10.0,
-        max_concurrent: int = 64,
-        around: Around = nullcontext,
-        partial_failures: bool = True,
-        # --- in the background
-        backlog: Backlog | None = None,
-        workers: int = 4,
-        retry: Retry | None = None,
-        shed: ShedPolicy | None = None,
-        # ---
-        metrics: Metrics | None = None,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        """`secrets`: each `whsec_…`, `whpk_…` or a text of 16 bytes or more; all of them count.
-
-        `allowed`: networks that may send (default: all). `trusted_proxies`: networks of your
-        proxies, or how many there are. `store`: default for handlers that run before the answer is
-        a MemoryStore; with a `backlog` it is only needed where several hosts receive.
-        `timeout_seconds`: for the whole request, or each run in the background; None runs plain
-        functions in the caller's thread, unlimited. `around`: a context manager to run each handler
-        in (an app context, closing connections). `partial_failures`: whether the sender
-        understands `batchItemFailures`. Raises SecretFormatError, ValueError.
-        """
-        self.name = name
-        self.max_body_bytes = max_body_bytes
-        self.handlers = Handlers(unknown)
-        self.metrics = metrics or Metrics()
+    def __post_init__(self, secrets: Sequence[str | bytes]) -> None:
+        """Raises SecretFormatError, ValueError."""
+        self.handlers = Handlers(self.unknown)
         self.verifier = Verifier(
-            secrets, tolerance_seconds=tolerance_seconds, prefix=prefix, hex_header=hex_header
+            secrets,
+            tolerance_seconds=self.tolerance_seconds,
+            prefix=self.prefix,
+            hex_header=self.hex_header,
         )
+        allowed = self.allowed
         if allowed is not None and not isinstance(allowed, AllowList):
             allowed = AllowList(allowed)
-        self._guard = Guard(Proxies(trusted_proxies), allowed, https_only)
-        self._type_header = type_header
-        self._store = store if store is not None or backlog is not None else MemoryStore()
-        self._timeout = timeout_seconds
-        self._lease = lease_seconds or max(300.0, 2 * (timeout_seconds or 0.0))
-        self._partial = partial_failures
-        self._backlog = backlog
-        self._worker_count = workers
-        self._retry = retry or Retry()
-        self._shedder = None
-        self._clock = clock
-        self._report = Reporter(name, self.metrics, self.handlers)
+        self._guard = Guard(Proxies(self.trusted_proxies), allowed, self.https_only)
+        self._lease = self.lease_seconds or max(300.0, 2 * (self.timeout_seconds or 0.0))
+        self._report = Reporter(self.name, self.metrics, self.handlers)
         self._closing = False
-        if backlog is not None:
-            self._shedder = Shedder(shed or ShedPolicy(), backlog.max_items)
-            self._add_gauges(backlog)
-        self._prepare(max_concurrent, around)
+        self._shedder = None
+        if self.backlog is not None:
+            self._shedder = Shedder(self.shed, self.backlog.max_items)
+            self._add_gauges(self.backlog)
+        elif self.store is None:
+            self.store = MemoryStore()
+        self._prepare()
 
-    def _prepare(self, max_concurrent: int, around: Around) -> None:
+    def _prepare(self) -> None:
         """Make what differs between the two receivers."""
 
     # --- the five lines ----------------------------------------------------------------------
@@ -153,8 +86,8 @@ class Front:
     def verify_message(self, headers: Headers, body: bytes, now: float | None = None) -> Message:
         """All events of a genuine request, be it one event or a batch. Raises VerificationError."""
         fields = read(headers)
-        verified = self.verifier.verify(fields, body, self._clock() if now is None else now)
-        return unpack(verified, bytes(body), read_hints(fields, self._type_header))
+        verified = self.verifier.verify(fields, body, self.clock() if now is None else now)
+        return unpack(verified, bytes(body), read_hints(fields, self.type_header))
 
     # --- registration ------------------------------------------------------------------------
 
@@ -233,7 +166,7 @@ class Front:
         for event, outcome in zip(message.events, outcomes, strict=True):
             self._report.settled(event, outcome)
         named = [(e.id, outcome) for e, outcome in zip(message.events, outcomes, strict=True)]
-        return answer(named, message.is_batch, self._partial)
+        return answer(named, message.is_batch, self.partial_failures)
 
     # --- parts of working the backlog off (they block) -----------------------------------------
 
@@ -258,8 +191,8 @@ class Front:
                 if not backlog.done(job):
                     self._report.lease_lost(job.event)
                 self._shedder.pace.tick(time.monotonic())
-            elif job.attempts < self._retry.max_attempts:
-                delay = self._retry.delay(job.attempts, random.random())
+            elif job.attempts < self.retry.max_attempts:
+                delay = self.retry.delay(job.attempts, random.random())
                 if outcome.result is Result.LATER:
                     delay = outcome.retry_after_seconds
                 backlog.retry(job, delay, repr(outcome.error))

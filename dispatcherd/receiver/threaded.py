@@ -20,25 +20,23 @@ from dispatcherd.receiver.errors import Behind, Refusal
 from dispatcherd.receiver.event import Event, Message
 from dispatcherd.receiver.front import FULL_RETRY_AFTER_SECONDS, Front
 from dispatcherd.receiver.results import Answer, Outcome, Request, Result
-from dispatcherd.receiver.running import Around, Runner
-from dispatcherd.receiver.store import Claim, State, Store
+from dispatcherd.receiver.running import Runner
+from dispatcherd.receiver.store import Claim, State
 from dispatcherd.receiver.workers import Workers
 
 
 class Receiver(Front):
-    """Verifies, deduplicates, runs handlers, answers. See `Front` for the options.
+    """Verifies, deduplicates, runs handlers, answers. See `Options`.
 
     `handle` may be called from any thread. With a backlog call `start` when the application
     starts (else the first request does), and `close` when it ends.
     """
 
-    _store: Store | None
-
-    def _prepare(self, max_concurrent: int, around: Around) -> None:
-        self._runner = Runner(max_concurrent, around)
+    def _prepare(self) -> None:
+        self._runner = Runner(self.max_concurrent, self.around)
         self._workers = None
-        if self._backlog is not None:
-            self._workers = Workers(self._backlog, self._work, self._worker_count, self._lease)
+        if self.backlog is not None:
+            self._workers = Workers(self.backlog, self._work, self.workers, self._lease)
 
     # --- one request -------------------------------------------------------------------------
 
@@ -54,9 +52,9 @@ class Receiver(Front):
         return answer
 
     def _take_in(self, message: Message, started: float) -> list[Outcome]:
-        if self._backlog is not None:
-            return self._accept(self._backlog, message)
-        deadline = None if self._timeout is None else started + self._timeout
+        if self.backlog is not None:
+            return self._accept(self.backlog, message)
+        deadline = None if self.timeout_seconds is None else started + self.timeout_seconds
         return [self._process(event, deadline) for event in message.events]
 
     def _process(self, event: Event, deadline: float | None) -> Outcome:
@@ -75,14 +73,14 @@ class Receiver(Front):
         finished = partial(self._settle, claim, event, time.monotonic())
         outcome = self._runner.run(handler, event, left, finished)
         if outcome.result is Result.TIMEOUT:
-            self._report.overran(event, self._timeout)
+            self._report.overran(event, self.timeout_seconds)
         return outcome
 
     def _claim(self, event: Event) -> Claim | Outcome:
         """A claim that was granted, or what to answer instead."""
-        assert self._store is not None
+        assert self.store is not None
         try:
-            claim = self._store.claim(self._key(event), self._lease)
+            claim: Claim = self.store.claim(self._key(event), self._lease)
         except Exception as error:  # each store has its own; without one nothing is processed
             return Outcome(Result.UNAVAILABLE, FULL_RETRY_AFTER_SECONDS, error)
         if claim.state is State.GRANTED:
@@ -91,12 +89,12 @@ class Receiver(Front):
 
     def _settle(self, claim: Claim, event: Event, started: float, outcome: Outcome) -> Outcome:
         """The handler ended: its claim ends too."""
-        assert self._store is not None
+        assert self.store is not None
         self._report.ran(event, outcome, time.monotonic() - started)
         try:
             if outcome.result is not Result.DONE:
-                self._store.release(claim)
-            elif not self._store.complete(claim):
+                self.store.release(claim)
+            elif not self.store.complete(claim):
                 self._report.lease_lost(event)
         except Exception as error:  # the work may be repeated when the lease has run out
             return Outcome(Result.UNAVAILABLE, FULL_RETRY_AFTER_SECONDS, error)
@@ -115,7 +113,7 @@ class Receiver(Front):
             if self.handlers.find(event) is None:
                 outcomes[place] = self._no_handler()
                 continue
-            if self._store is not None:
+            if self.store is not None:
                 claim = self._claim(event)
                 if not isinstance(claim, Claim):
                     outcomes[place] = claim
@@ -146,25 +144,25 @@ class Receiver(Front):
     def _end_claims(self, claims: dict[int, Claim], done: bool) -> None:
         """The claims of events that are in the backlog, or are not. Failing here loses nothing:
         the lease runs out, and the backlog knows its ids too."""
-        assert self._store is not None or not claims
+        assert self.store is not None or not claims
         for claim in claims.values():
             with suppress(Exception):
-                self._store.complete(claim) if done else self._store.release(claim)  # type: ignore[union-attr]
+                self.store.complete(claim) if done else self.store.release(claim)
 
     def _work(self, job: Job) -> None:
         """One job, in a worker thread."""
-        assert self._backlog is not None
+        assert self.backlog is not None
         handler = self.handlers.find(job.event)
-        if handler is None or job.attempts > self._retry.max_attempts:
-            self._give_up(self._backlog, job, handler is not None)
+        if handler is None or job.attempts > self.retry.max_attempts:
+            self._give_up(self.backlog, job, handler is not None)
             return
         if not self._runner.enter(wait_seconds=self._lease / 2):
-            self._backlog.give_back(job)
+            self.backlog.give_back(job)
             return
-        finished = partial(self._settle_taken, self._backlog, job, time.monotonic())
-        outcome = self._runner.run(handler, job.event, self._timeout, finished)
+        finished = partial(self._settle_taken, self.backlog, job, time.monotonic())
+        outcome = self._runner.run(handler, job.event, self.timeout_seconds, finished)
         if outcome.result is Result.TIMEOUT:
-            self._report.overran(job.event, self._timeout)
+            self._report.overran(job.event, self.timeout_seconds)
 
     # --- start and end -----------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dispatcherd.receiver import Answer, AsyncReceiver, Receiver, Request
+from dispatcherd.receiver import Answer, AsyncReceiver, Event, Receiver, Request
 from dispatcherd.receiver.testing import SignedRequest
 
 Either = Receiver | AsyncReceiver
@@ -16,6 +16,13 @@ Either = Receiver | AsyncReceiver
 
 def request_of(signed: SignedRequest, **more: Any) -> Request:
     return Request(signed.headers, signed.body, "127.0.0.1", **more)
+
+
+def recording(receiver: Either, *types: str) -> list[Event]:
+    """Register a handler that keeps what it gets; the list it keeps it in."""
+    seen: list[Event] = []
+    receiver.on(*types or ("*",))(seen.append)
+    return seen
 
 
 async def ask(receiver: Either, signed: SignedRequest, **more: Any) -> Answer:

@@ -64,7 +64,7 @@ async def test_an_event_is_accepted_at_once_and_handled_soon(
     assert said(await ask(receiver, request)) == (200, {"status": "duplicate"})
     gate.open()
     await until(lambda: gate.ended)
-    await until(lambda: receiver._backlog.depth().items == 0)
+    await until(lambda: receiver.backlog.depth().items == 0)
     assert said(await ask(receiver, request)) == (200, {"status": "duplicate"})
     assert gate.most == 1
 
@@ -114,7 +114,7 @@ async def test_a_handler_that_fails_runs_again_and_in_the_end_the_job_is_dead(
 
     request = signed_request()
     await ask(receiver, request)
-    backlog = receiver._backlog
+    backlog = receiver.backlog
     await until(lambda: backlog.depth().dead == 1)
     assert (len(calls), backlog.dead()[0].error) == (3, "ValueError('no stock')")
     broken = False
@@ -136,7 +136,7 @@ async def test_a_handler_that_asks_for_later_is_run_later(
             raise RetryLater(0.05)
 
     await ask(receiver, signed_request())
-    await until(lambda: receiver._backlog.depth().items == 0)
+    await until(lambda: receiver.backlog.depth().items == 0)
     assert len(calls) == 2
 
 
@@ -153,7 +153,7 @@ async def test_a_function_that_overruns_holds_up_no_other_job_and_is_not_run_bes
     await ask(receiver, signed_request({"type": "quick"}))
     await until(lambda: seen)
     gate.open()
-    await until(lambda: receiver._backlog.depth().items == 0)
+    await until(lambda: receiver.backlog.depth().items == 0)
     assert (gate.most, gate.ended) == (1, ["done"])
 
 
@@ -207,7 +207,7 @@ async def test_draining_does_not_wait_for_ever(make: Make, signed_request: Reque
     gate.open()
     await until(lambda: gate.ended)
     # It ended after all, and what it did is remembered.
-    await until(lambda: receiver._backlog.depth().items == 0)
+    await until(lambda: receiver.backlog.depth().items == 0)
 
 
 async def test_a_drained_coroutine_is_cancelled_and_its_job_kept(
@@ -234,11 +234,11 @@ async def test_behind_its_mark_it_sheds_with_a_time_and_recovers(
         answer = await ask(receiver, signed_request())
         told = said(answer)
         # The depth is looked at a few times a second; until then the backlog itself is the bound.
-        assert told[0] in (202, 503) and receiver._backlog.depth().items <= 10
+        assert told[0] in (202, 503) and receiver.backlog.depth().items <= 10
     assert 1 <= int(dict(answer.headers)["retry-after"]) <= 45
     assert receiver.metrics.value("refused_total", cause="shed") == 1
     gate.open()
-    await until(lambda: receiver._backlog.depth().items == 0)
+    await until(lambda: receiver.backlog.depth().items == 0)
     while told[0] != 202:
         told = said(await ask(receiver, signed_request()))
 
@@ -277,8 +277,8 @@ async def test_a_type_that_is_handled_no_longer_follows_the_policy(
     receiver = make(unknown=policy)
     receiver.on("here")(lambda event: None)
     await ask(receiver, signed_request({"type": "here"}))
-    await until(lambda: receiver._backlog.depth().items == dead)
-    assert receiver._backlog.depth().dead == dead
+    await until(lambda: receiver.backlog.depth().items == dead)
+    assert receiver.backlog.depth().dead == dead
 
 
 async def test_with_a_shared_store_an_event_is_queued_on_one_host_only(
