@@ -6,6 +6,7 @@
 set -eu
 
 packages='
+redis-server        a store of the receiving side: tests/integration/receiver
 systemd             tests/acceptance/test_units.py, test_service.py
 procps              kill, in the units
 openssl             certificates: tests/rig/names.py
