@@ -5,6 +5,7 @@ Everything here goes through dispatcherd's own modules; what tests look at is re
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -78,6 +79,22 @@ async def store(dsn: str, **settings: Any) -> AsyncIterator[Store]:
         yield Store(database, incarnation, catalogue)
     finally:
         await database.close()
+
+
+async def until(store: Store, sql: str, *arguments: object) -> None:
+    """Until a query's first value is true."""
+    async with asyncio.timeout(30):
+        while not await store.value(sql, *arguments):  # noqa: ASYNC110 (Postgres calls nobody)
+            await asyncio.sleep(0.01)
+
+
+async def until_blocked(store: Store) -> None:
+    """Until some backend waits for a lock."""
+    await until(
+        store,
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+        "AND datname = current_database())",
+    )
 
 
 def event(claim: Claim, offset: int, body: bytes = b'{"a":1}') -> Event:
