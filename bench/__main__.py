@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from bench import plots, results, table
-from bench.sink import ROOT
+from bench.native import ROOT
 
 SCENARIOS = (
     "micro", "drain", "limit", "baseline", "latency", "isolation", "recovery", "herd", "scale",

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from bench import cpu
-from bench.sink import Missing, Sink
+from bench.native import Missing, Sink
 from tests.rig import kafka as kafka_rig
 from tests.rig.kafka import LIBRARIES, KafkaBroker
 from tests.rig.postgres import Database, PostgresServer

@@ -17,7 +17,7 @@ from rich.console import Console
 from bench import machine
 from bench.parts import Parts
 from bench.results import Report, Result
-from bench.sink import Missing
+from bench.native import Missing
 from bench.subjects import Loss
 
 Measures = dict[str, Any]

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from bench import cpu
 from bench.load import Plan
 from bench.parts import Parts
-from bench.sink import ROOT, Sink
+from bench.native import ROOT, Sink
 from tests.rig.daemon import Daemon
 from tests.rig.postgres import Database
 from tests.rig.waiting import wait_for

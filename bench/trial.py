@@ -18,7 +18,7 @@ from bench import cpu
 from bench.cpu import Mark, Meter, between
 from bench.load import Plan
 from bench.parts import Parts
-from bench.sink import Sink
+from bench.native import Sink
 from bench.subjects import SECRET, Loss, Subject, memory_bytes
 
 STALL_SECONDS = 60.0

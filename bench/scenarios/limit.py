@@ -17,7 +17,7 @@ from bench.load import Plan
 from bench.results import Drawing, Line, Result, medians
 from bench.scenarios.drain import filled
 from bench.session import Measures, Session
-from bench.sink import ROOT, built
+from bench.native import ROOT, built
 from bench.subjects import SECRET, DaemonSubject, Loss, Setup
 
 DAEMON, IN_C, IN_PYTHON = "dispatcherd", "loop in C", "loop in Python"
