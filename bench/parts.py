@@ -43,8 +43,8 @@ class BenchBroker(KafkaBroker):
 class BenchPostgres(PostgresServer):
     """The tests' server, durable, with room in memory."""
 
-    def __init__(self, folder: Path, settings: dict[str, str]) -> None:
-        super().__init__(folder, durable=True)
+    def __init__(self, settings: dict[str, str]) -> None:
+        super().__init__(durable=True)
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{key} = {value}\n" for key, value in settings.items())
 
@@ -83,9 +83,9 @@ class Parts:
     @cached_property
     def postgres(self) -> BenchPostgres:
         """The server."""
-        server = BenchPostgres(self.folder / "postgres", _SETTINGS)
+        server = BenchPostgres(_SETTINGS)
+        self._ending.callback(server.remove)
         server.start()
-        self._ending.callback(server.stop)
         return server
 
     @cached_property

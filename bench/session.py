@@ -15,9 +15,9 @@ from typing import Any
 from rich.console import Console
 
 from bench import machine
+from bench.native import Missing
 from bench.parts import Parts
 from bench.results import Report, Result
-from bench.native import Missing
 from bench.subjects import Loss
 
 Measures = dict[str, Any]

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from bench import cpu
 from bench.load import Plan
-from bench.parts import Parts
 from bench.native import ROOT, Sink
+from bench.parts import Parts
 from tests.rig.daemon import Daemon
 from tests.rig.postgres import Database
 from tests.rig.waiting import wait_for
@@ -148,14 +148,21 @@ class DaemonSubject:
         return [daemon.pid for daemon in self._daemons]
 
     def settled(self) -> bool:
-        # A parked delivery settles its record too: none may be left.
+        # A parked or held delivery settles its record too: none may be left.
         return bool(
             self.database.value(
                 "SELECT coalesce(sum(watermark), 0) >= $1 AND NOT EXISTS (SELECT FROM deliveries) "
-                "FROM progress",
+                "AND NOT EXISTS (SELECT FROM held_ranges) FROM progress",
                 self._plan.events,
             )
         )
+
+    def wait_settled(self, seconds: float = 60) -> None:
+        """Until `settled`. Raises Loss."""
+        try:
+            wait_for(self.settled, seconds, "everything recorded, nothing owed")
+        except AssertionError as error:
+            raise Loss(f"{error}; {self.log()}") from error
 
     def verify(self) -> dict[str, float]:
         row = self.database.fetch(

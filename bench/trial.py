@@ -17,8 +17,8 @@ from typing import Any
 from bench import cpu
 from bench.cpu import Mark, Meter, between
 from bench.load import Plan
-from bench.parts import Parts
 from bench.native import Sink
+from bench.parts import Parts
 from bench.subjects import SECRET, Loss, Subject, memory_bytes
 
 STALL_SECONDS = 60.0
@@ -31,7 +31,7 @@ def meter(parts: Parts, subject: Subject) -> Meter:
     def subject_seconds() -> float:
         return sum(cpu.process_seconds(pid) for pid in subject.pids())
 
-    return Meter({"subject": subject_seconds, **parts.clocks()})
+    return Meter({"subject": subject_seconds, **parts.clocks(), "bench": time.process_time})
 
 
 def drain(

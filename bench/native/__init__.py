@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Sink:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._lock = threading.Lock()
         self.port = int(self._heard()["port"])
 
     @property
@@ -78,9 +80,10 @@ class Sink:
     def say(self, command: str) -> Any:
         """One command (sink.c lists them) and its answer."""
         assert self._process.stdin is not None
-        self._process.stdin.write(command + "\n")
-        self._process.stdin.flush()
-        answer = self._heard()
+        with self._lock:  # a sampler asks from a thread of its own
+            self._process.stdin.write(command + "\n")
+            self._process.stdin.flush()
+            answer = self._heard()
         assert not (isinstance(answer, dict) and "error" in answer), (command, answer)
         return answer
 

@@ -13,6 +13,7 @@
  *   reset EVENTS FANOUT ENDPOINTS   expect sequence numbers 0..EVENTS-1, each FANOUT times: with
  *                                   FANOUT 1 at endpoint number mod ENDPOINTS, else at endpoints
  *                                   0..FANOUT-1. EVENTS 0: count requests only.
+ *   forget                          latencies, and arrivals by class; the rest is kept
  *   count                           the totals
  *   missing N                       the first N (number, endpoint) that have not arrived
  *   mode FIRST LAST ok|hang|drip|NNN   what endpoints FIRST..LAST answer; NNN is a status
@@ -515,7 +516,11 @@ static void obey(char *line) {
     unsigned long a = 0, b = 0, c = 0;
     char word[32] = "";
     if (sscanf(line, "reset %lu %lu %lu", &a, &b, &c) == 3) reset(a, b, c);
-    else if (!strcmp(line, "count")) return say_count();
+    else if (!strcmp(line, "forget")) {
+        memset(histogram, 0, sizeof histogram);
+        memset(total.class_unique, 0, sizeof total.class_unique);
+        total.peak_open = total.open;
+    } else if (!strcmp(line, "count")) return say_count();
     else if (sscanf(line, "missing %lu", &a) == 1) return say_missing(a);
     else if (sscanf(line, "histogram %lu", &a) == 1) return say_histogram((unsigned)a);
     else if (!strcmp(line, "samples")) return say_samples();

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from bench import trial
 from bench.load import Plan
+from bench.native import ROOT, built
 from bench.results import Drawing, Line, Result, medians
 from bench.scenarios.drain import filled
 from bench.session import Measures, Session
-from bench.native import ROOT, built
 from bench.subjects import SECRET, DaemonSubject, Loss, Setup
 
 DAEMON, IN_C, IN_PYTHON = "dispatcherd", "loop in C", "loop in Python"
