@@ -82,12 +82,18 @@ class DaemonSubject:
         plan: Plan,
         setup: Setup | None = None,
         sink: Sink | None = None,
-        database: Database | None = None,
+        below: int = 0,
+        owed: int = 0,
     ) -> None:
+        """`below`: records of the topic that are not the plan's; `owed`: deliveries that are parked
+        before it starts and not due before it ends."""
+        self._below, self._owed = below, owed
+        self.abrupt = False
+        """Stop it with SIGKILL: it would wait for attempts that hang."""
         setup = setup or Setup()
         self._parts, self._topic, self._plan, self._setup = parts, topic, plan, setup
         self._sink = sink or parts.sink
-        self.database = database or parts.database()
+        self.database = parts.database()
         self._daemons = [
             Daemon(
                 parts.folder / "daemons", f"{topic}-{id(self)}-{n}", self._config()
@@ -151,9 +157,10 @@ class DaemonSubject:
         # A parked or held delivery settles its record too: none may be left.
         return bool(
             self.database.value(
-                "SELECT coalesce(sum(watermark), 0) >= $1 AND NOT EXISTS (SELECT FROM deliveries) "
-                "AND NOT EXISTS (SELECT FROM held_ranges) FROM progress",
-                self._plan.events,
+                "SELECT coalesce(sum(watermark), 0) >= $1 AND $2 = (SELECT coalesce(sum(owed), 0) "
+                "FROM backlog) AND NOT EXISTS (SELECT FROM held_ranges) FROM progress",
+                self._plan.events + self._below,
+                self._owed,
             )
         )
 
@@ -172,8 +179,11 @@ class DaemonSubject:
         )[0]
         owed = self.database.value("SELECT count(*) FROM deliveries")
         wanted = self._plan.deliveries
-        if row["distinct_delivered"] != wanted or owed:
-            raise Loss(f"recorded {dict(row)}, owed or dead {owed}; wanted {wanted} delivered")
+        if row["distinct_delivered"] != wanted or owed != self._owed:
+            raise Loss(
+                f"recorded {dict(row)}, owed or dead {owed}; wanted {wanted} delivered and "
+                f"{self._owed} owed"
+            )
         return {"attempts": float(row["attempts"]), "parked": self.parked()}
 
     def parked(self) -> float:
@@ -194,11 +204,11 @@ class DaemonSubject:
 
     def stop(self) -> None:
         for daemon in self._daemons:
-            if daemon.running():
+            if daemon.running() and not self.abrupt:
                 daemon.sigterm()
         try:
             for daemon in self._daemons:
-                if daemon.running():
+                if daemon.running() and not self.abrupt:
                     daemon.wait_exit(40)
         finally:
             for daemon in self._daemons:

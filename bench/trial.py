@@ -35,15 +35,27 @@ def meter(parts: Parts, subject: Subject) -> Meter:
 
 
 def drain(
-    parts: Parts, plan: Plan, subject: Subject, tell: Tell, sink: Sink | None = None
+    parts: Parts,
+    plan: Plan,
+    subject: Subject,
+    tell: Tell,
+    sink: Sink | None = None,
+    stall: float = STALL_SECONDS,
+    fill: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Start, watch until all has arrived and is recorded, verify, stop; the measures."""
+    """Start, watch until all has arrived and is recorded, verify, stop; the measures.
+
+    `fill` publishes the events once the subject has started, where they are not there already;
+    the first may take `stall` seconds to arrive.
+    """
     sink = sink or parts.sink
     sink.reset(plan.events, plan.fanout, max(plan.endpoints, plan.fanout))
     clocks = meter(parts, subject)
     try:
         subject.start()
-        first, before = _first_arrival(clocks, subject, sink)
+        if fill is not None:
+            fill()
+        first, before = _first_arrival(clocks, subject, sink, stall)
         last = _until_all(plan, clocks, subject, sink, tell)
         found = _measures(plan, first, last, before, sink, subject)
         found |= subject.verify()
@@ -52,11 +64,11 @@ def drain(
     return found
 
 
-def _first_arrival(clocks: Meter, subject: Subject, sink: Sink) -> tuple[Mark, int]:
-    deadline = time.monotonic() + STALL_SECONDS
+def _first_arrival(clocks: Meter, subject: Subject, sink: Sink, stall: float) -> tuple[Mark, int]:
+    deadline = time.monotonic() + stall
     while not sink.count()["unique"]:
         if time.monotonic() > deadline:
-            raise Loss(f"{subject.name}: nothing arrived in {STALL_SECONDS} s: {subject.log()}")
+            raise Loss(f"{subject.name}: nothing arrived in {stall:.0f} s: {subject.log()}")
         time.sleep(0.005)
     return clocks.mark(), sink.count()["unique"]
 

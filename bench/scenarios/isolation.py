@@ -86,6 +86,7 @@ def _once(
             rate.append(found["per_second"] / 2 * SICK_SHARE / (SICK_SHARE - 1))
         found |= _open_load(session, subject, topic, plan, filled, int(rate[0] * seconds), rate[0])
         trial.check_arrivals(sink, signed=True)
+        subject.abrupt = True
         found["peak_mb"] = memory_bytes(subject)[1] / 1e6
     finally:
         subject.stop()
