@@ -37,16 +37,21 @@ def _draw(drawing: Drawing, folder: Path) -> Path:
     axes = figure.subplots()
     if drawing.kind == "lines":
         _lines(drawing, axes)
+    elif drawing.kind == "across":
+        _across(drawing, axes)
     else:
         _bars(drawing, axes)
-    if drawing.target is not None:
+    if drawing.target is not None and drawing.kind == "across":
+        axes.axvline(drawing.target, linestyle="--", color="#555555", linewidth=1)
+    elif drawing.target is not None:
         axes.axhline(drawing.target, linestyle="--", color="#555555", linewidth=1)
         axes.annotate(
             drawing.target_name or "target", (1, drawing.target), xytext=(-4, 3),
             xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
             fontsize=8, color="#555555",
         )  # fmt: skip
-    axes.set(title=drawing.title, xlabel=drawing.x, ylabel=drawing.y)
+    x, y = (drawing.y, drawing.x) if drawing.kind == "across" else (drawing.x, drawing.y)
+    axes.set(title=drawing.title, xlabel=x, ylabel=y)
     if len(drawing.lines) > 1:
         axes.legend(frameon=False, fontsize=8)
     path = folder / f"{drawing.name}.svg"
@@ -67,6 +72,17 @@ def _lines(drawing: Drawing, axes: Any) -> None:
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
+
+
+def _across(drawing: Drawing, axes: Any) -> None:
+    """Bars from left to right, for long words; what is said of y holds for the length."""
+    (line,) = drawing.lines
+    words = [str(word).replace("\n", " ") for word, _ in line.points]
+    axes.barh(words, [length for _, length in line.points], 0.7)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    if drawing.log_y:
+        axes.set_xscale("log")
 
 
 def _bars(drawing: Drawing, axes: Any) -> None:

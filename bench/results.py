@@ -75,7 +75,7 @@ class Drawing:
     y: str
     lines: list[Line]
     kind: str = "lines"
-    """`lines`, `bars` or `stack` (bars of which each line is a layer)."""
+    """`lines`, `bars`, `stack` (bars of which each line is a layer) or `across` (one line only)."""
     log_x: bool = False
     log_y: bool = False
     target: float | None = None

@@ -42,11 +42,12 @@ def drain(
     sink: Sink | None = None,
     stall: float = STALL_SECONDS,
     fill: Callable[[], None] | None = None,
+    look: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """Start, watch until all has arrived and is recorded, verify, stop; the measures.
 
     `fill` publishes the events once the subject has started, where they are not there already;
-    the first may take `stall` seconds to arrive.
+    the first may take `stall` seconds to arrive. `look` is called before the subject is stopped.
     """
     sink = sink or parts.sink
     sink.reset(plan.events, plan.fanout, max(plan.endpoints, plan.fanout))
@@ -59,6 +60,8 @@ def drain(
         last = _until_all(plan, clocks, subject, sink, tell)
         found = _measures(plan, first, last, before, sink, subject)
         found |= subject.verify()
+        if look is not None:
+            look()
     finally:
         subject.stop()
     return found
