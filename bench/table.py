@@ -19,23 +19,26 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def _cell(figure: Figure | None) -> str:
+def _cell(figure: Figure) -> str:
     """The median, and the spread where there were several runs."""
-    if figure is None:
-        return ""
     if len(figure.values) == 1 or figure.low == figure.high:
         return number(figure.median)
     return f"{number(figure.median)} ({number(figure.low)}–{number(figure.high)})"
 
 
-def _grid(result: Result) -> tuple[list[str], list[list[str]]]:
-    """Variants down, quantities across."""
-    names = list(dict.fromkeys((f.name, f.unit) for f in result.figures))
-    variants = list(dict.fromkeys(f.variant for f in result.figures))
-    found = {(f.variant, f.name, f.unit): f for f in result.figures}
-    head = ["", *(f"{name}, {unit}" if unit else name for name, unit in names)]
-    rows = [[v, *(_cell(found.get((v, *name))) for name in names)] for v in variants]
-    return head, rows
+def _grids(result: Result) -> list[tuple[list[str], list[list[str]]]]:
+    """(head, rows): variants down, quantities across; a grid for all that have the same ones."""
+    by_variant: dict[str, dict[tuple[str, str], Figure]] = {}
+    for figure in result.figures:
+        by_variant.setdefault(figure.variant, {})[(figure.name, figure.unit)] = figure
+    grids: dict[tuple[tuple[str, str], ...], list[list[str]]] = {}
+    for variant, found in by_variant.items():
+        cells = [_cell(figure) for figure in found.values()]
+        grids.setdefault(tuple(found), []).append([variant, *cells])
+    return [
+        (["", *(f"{name}, {unit}" if unit else name for name, unit in names)], rows)
+        for names, rows in grids.items()
+    ]
 
 
 def _target(check: Check) -> str:
@@ -46,16 +49,14 @@ def show(report: Report, console: Console) -> None:
     """Print the figures and the checks."""
     for result in report.results:
         title = f"{result.scenario}: {result.title} ({result.seconds:.0f} s)"
-        head, rows = _grid(result)
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for column in head:
-            table.add_column(column, justify="right" if column else "left")
-        for row in rows:
-            table.add_row(*row)
-        if rows:
+        console.print(title, style="bold")
+        for head, rows in _grids(result):
+            table = Table()
+            for column in head:
+                table.add_column(column, justify="right" if column else "left")
+            for row in rows:
+                table.add_row(*row)
             console.print(table)
-        else:
-            console.print(title, style="bold")
         for note in result.notes:
             console.print(f"  {note}", style="dim", highlight=False)
         if result.failure:
@@ -95,10 +96,10 @@ def markdown(report: Report) -> str:
         lines += ["", f"## {result.scenario}: {result.title}", ""]
         if result.failure:
             lines += [f"No figures: {result.failure}", ""]
-        if result.figures:
-            head, rows = _grid(result)
+        for head, rows in _grids(result):
             lines += [f"| {' | '.join(head)} |", "|---" + "|---:" * (len(head) - 1) + "|"]
             lines += [f"| {' | '.join(row)} |" for row in rows]
-        lines += ["", *result.notes]
+            lines += [""]
+        lines += [*result.notes, ""]
         lines += [f"![{d.title}]({d.name}.svg)" for d in result.drawings]
     return "\n".join(lines) + "\n"
