@@ -3,8 +3,7 @@
     python -m bench.alone PORT CONNECTIONS COUNT FILE SECRET
 
 FILE holds one whole request, of which path and body are taken. Prints what it cost as a line of
-JSON, or `{"missing": ...}` where the package has no exchange behind a callback seam. Leaves out:
-the loop below it (bare) and the daemon above it (drain).
+JSON. Leaves out: the loop below it (bare) and the daemon above it (drain).
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from bench.bare import cpu_seconds
-from dispatcherd import exchange as exchanges
 from dispatcherd.config.model import NetworkConfig
+from dispatcherd.delivery import Response
+from dispatcherd.exchange import Exchange, FastExchange, Target
 from dispatcherd.metrics import Metrics
 from dispatcherd.sign import Signer
 from dispatcherd.timers import Timers
@@ -31,7 +30,9 @@ from dispatcherd.timers import Timers
 class Posts:
     """How many are left, and what each takes."""
 
-    def __init__(self, count: int, exchange: Any, target: Any, body: bytes, secret: str) -> None:
+    def __init__(
+        self, count: int, exchange: Exchange, target: Target, body: bytes, secret: str
+    ) -> None:
         self.to_send = self.to_hear = count
         self.exchange, self.target, self.body = exchange, target, body
         self.signer = Signer([base64.b64decode(secret.removeprefix("whsec_"))])
@@ -51,10 +52,10 @@ class Flight:
             return
         posts.to_send -= 1
         webhook_id = f"evt_{posts.to_send:026d}"
-        lines = posts.signer.lines(webhook_id, int(time.time()), posts.body)  # type: ignore[attr-defined]
+        lines = posts.signer.lines(webhook_id, int(time.time()), posts.body)
         posts.exchange.post(posts.target, lines, posts.body, time.monotonic() + 15.0, self)
 
-    def ended(self, response: Any) -> None:
+    def ended(self, response: Response) -> None:
         """The seam's: it came to something."""
         posts = self._posts
         if response.status != 200:
@@ -68,15 +69,12 @@ class Flight:
 
 async def main(port: int, connections: int, count: int, path: str, secret: str) -> None:
     """Post, and say what it cost."""
-    fast = getattr(exchanges, "FastExchange", None)
-    if fast is None:
-        print(json.dumps({"missing": "dispatcherd.exchange.FastExchange"}))
-        return
     request = await asyncio.to_thread(Path(path).read_bytes)
     head, _, body = request.partition(b"\r\n\r\n")
     timers = Timers(Metrics())
     ticking = asyncio.create_task(timers.run())
-    exchange = fast(NetworkConfig(allowed_networks=["127.0.0.0/8"]), timers.wheel, timers.now)
+    config = NetworkConfig(allowed_networks=["127.0.0.0/8"])
+    exchange = FastExchange(config, timers.wheel, timers.now)
     url = f"http://127.0.0.1:{port}{head.split(b' ')[1].decode()}"
     target = exchange.target(url, [("content-type", "application/json")])
     cost = {}

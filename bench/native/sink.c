@@ -41,6 +41,7 @@
 #include <time.h>
 #include <unistd.h>
 #ifdef WITH_TLS
+#include <openssl/err.h>
 #include <openssl/ssl.h>
 #endif
 
@@ -192,6 +193,8 @@ static void accept_all(struct conn *listener, int discard) {
 static ssize_t receive(struct conn *c, char *to, size_t room) {
 #ifdef WITH_TLS
     if (c->ssl) {
+        /* An error of another connection, left in the queue, would be taken for this one's. */
+        ERR_clear_error();
         int n = SSL_read(c->ssl, to, (int)room);
         if (n > 0) return n;
         int why = SSL_get_error(c->ssl, n);
@@ -205,7 +208,10 @@ static ssize_t receive(struct conn *c, char *to, size_t room) {
 
 static int answer(struct conn *c, const char *bytes, size_t n) {
 #ifdef WITH_TLS
-    if (c->ssl) return SSL_write(c->ssl, bytes, (int)n) == (int)n ? 0 : -1;
+    if (c->ssl) {
+        ERR_clear_error();
+        return SSL_write(c->ssl, bytes, (int)n) == (int)n ? 0 : -1;
+    }
 #endif
     return send(c->fd, bytes, n, MSG_NOSIGNAL) == (ssize_t)n ? 0 : -1;
 }

@@ -28,11 +28,11 @@ class Case:
 
 def cases(session: Session) -> dict[str, Case]:
     """The variants of this scenario."""
-    events = session.size(300_000, 12_000)
+    events = session.size(300_000, 10_000)
     return {
         ONE: Case(Plan(events), Setup()),
         "10 endpoints": Case(Plan(events, 10), Setup(hosts=10)),
-        THOUSAND: Case(Plan(events, 1_000), Setup(hosts=100)),
+        THOUSAND: Case(Plan(session.size(300_000, 6_000), 1_000), Setup(hosts=100)),
         "fan-out 1→10": Case(Plan(events // 10, 10, 10), Setup(hosts=10)),
         BATCHES: Case(Plan(session.size(300_000, 30_000)), Setup(batch=100)),
     }

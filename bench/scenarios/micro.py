@@ -32,6 +32,7 @@ from dispatcherd.sign import Signer
 
 _FLUSH = 1_500
 _ROUNDS = 5
+_CALLS = 20_000
 _DELIVERED = Outcome(OutcomeKind.DELIVERED, Reason.OK)
 
 
@@ -71,8 +72,7 @@ def _wheel(timers: int) -> Measures:
 
 def _microseconds(work: Callable[[], object]) -> float:
     timer = timeit.Timer(work, timer=time.process_time)
-    count, _ = timer.autorange()
-    return min(timer.repeat(_ROUNDS, count)) / count * 1e6
+    return min(timer.repeat(_ROUNDS, _CALLS)) / _CALLS * 1e6
 
 
 def _claim() -> Claim:
