@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Producer
@@ -49,7 +50,7 @@ def generate(order: dict[str, Any]) -> dict[str, float]:
                 at = time.monotonic()
                 producer.produce(
                     topic, value, partition=ticks % PARTITIONS,
-                    on_delivery=lambda _e, _m, at=at: acknowledged.append(time.monotonic() - at),
+                    on_delivery=partial(_acknowledge, acknowledged, at),
                 )  # fmt: skip
             else:
                 producer.produce(topic, value, partition=ticks % PARTITIONS)
@@ -67,6 +68,10 @@ def generate(order: dict[str, Any]) -> dict[str, float]:
         "ack_p50_ms": acknowledged[len(acknowledged) // 2] * 1e3 if acknowledged else 0.0,
         "ack_p99_ms": acknowledged[int(len(acknowledged) * 0.99)] * 1e3 if acknowledged else 0.0,
     }
+
+
+def _acknowledge(kept: list[float], at: float, _error: object, _message: object) -> None:
+    kept.append(time.monotonic() - at)
 
 
 class Generator:

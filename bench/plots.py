@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-from bench.results import Drawing, Report
+from bench.results import Drawing, Line, Report
+from bench.table import number
 
 _COLOURS = ("#1b6ca8", "#d1495b", "#66a182", "#edae49", "#6c5b7b", "#00798c")
 
@@ -41,6 +43,9 @@ def _draw(drawing: Drawing, folder: Path) -> Path:
         _across(drawing, axes)
     else:
         _bars(drawing, axes)
+    if drawing.target is not None and drawing.kind != "across" and not drawing.log_y:
+        # The target is in the picture, with room for its name.
+        axes.set_ylim(top=max(axes.get_ylim()[1], drawing.target * 1.12))
     if drawing.target is not None and drawing.kind == "across":
         axes.axvline(drawing.target, linestyle="--", color="#555555", linewidth=1)
     elif drawing.target is not None:
@@ -59,6 +64,10 @@ def _draw(drawing: Drawing, folder: Path) -> Path:
     return path
 
 
+def _ys(line: Line) -> list[float]:
+    return [y for _, y in line.points]
+
+
 def _lines(drawing: Drawing, axes: Any) -> None:
     for line in drawing.lines:
         xs = [x for x, _ in line.points]
@@ -71,14 +80,16 @@ def _lines(drawing: Drawing, axes: Any) -> None:
     if drawing.log_y:
         axes.set_yscale("log")
     else:
-        axes.set_ylim(bottom=0)
+        highest = max((y for line in drawing.lines for y in (*line.high, *_ys(line))), default=1)
+        axes.set_ylim(0, highest * 1.1 or 1)
 
 
 def _across(drawing: Drawing, axes: Any) -> None:
     """Bars from left to right, for long words; what is said of y holds for the length."""
     (line,) = drawing.lines
     words = [str(word).replace("\n", " ") for word, _ in line.points]
-    axes.barh(words, [length for _, length in line.points], 0.7)
+    bars = axes.barh(words, _ys(line), 0.7)
+    axes.bar_label(bars, [number(y) for y in _ys(line)], fontsize=8, padding=2)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     if drawing.log_y:
@@ -103,7 +114,15 @@ def _bars(drawing: Drawing, axes: Any) -> None:
                 [y - low for y, low in zip(ys, line.low, strict=True)],
                 [high - y for y, high in zip(ys, line.high, strict=True)],
             ]
-        axes.bar(places, ys, 0.75 / count, label=line.name, yerr=spread, capsize=3)
-    axes.set_xticks(range(len(words)), words)
+        bars = axes.bar(places, ys, 0.75 / count, label=line.name, yerr=spread, capsize=3)
+        axes.bar_label(bars, [number(y) for y in ys], fontsize=8, padding=2)
+    if drawing.kind == "stack":
+        for place, total in enumerate(below):
+            axes.annotate(
+                number(total), (place, total), xytext=(0, 2), textcoords="offset points",
+                ha="center", fontsize=8,
+            )  # fmt: skip
+    axes.set_xticks(range(len(words)), [fill(word, 16) for word in words])
+    axes.margins(y=0.1)
     if drawing.log_y:
         axes.set_yscale("log")

@@ -59,7 +59,7 @@ class Line:
     """A named row of points; `low` and `high` are the spread, where there is one."""
 
     name: str
-    points: list[tuple[float | str, float]]
+    points: Sequence[tuple[float | str, float]]
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
 

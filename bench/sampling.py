@@ -61,4 +61,4 @@ class Sampler:
 
     def memory(self) -> list[tuple[float, float]]:
         """(monotonic seconds, MB)."""
-        return [(s.at, s.resident_mb) for s in self.samples]
+        return [(s.at, s.resident_mb) for s in self.samples if s.resident_mb]

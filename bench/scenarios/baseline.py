@@ -11,7 +11,7 @@ from bench import trial
 from bench.load import Plan
 from bench.results import Drawing, Line, Result, medians
 from bench.scenarios.drain import COLUMNS, ONE, Case, filled, once
-from bench.session import Measures, Session
+from bench.session import Measures, Session, Variant
 from bench.subjects import BaselineSubject, Setup
 
 BASELINE = "aiokafka, ClientSession, INSERT"
@@ -28,7 +28,7 @@ def run(session: Session, result: Result) -> None:
         subject = BaselineSubject(session.parts, short, smaller)
         return trial.drain(session.parts, smaller, subject, session.tell)
 
-    variants = {ONE: partial(once, session, topic, case), BASELINE: baseline}
+    variants: dict[str, Variant] = {ONE: partial(once, session, topic, case), BASELINE: baseline}
     runs = session.interleave(result, variants, session.runs(5))
     for name in (topic, short):
         session.parts.kafka.delete_topic(name)

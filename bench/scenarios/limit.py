@@ -90,7 +90,7 @@ def _report(result: Result, runs: dict[str, list[Measures]]) -> None:
             lines=[
                 Line(
                     "CPU",
-                    [(name.replace(", ", ",\n"), medians(m, "cpu_us")) for name, m in runs.items()],
+                    [(name, medians(m, "cpu_us")) for name, m in runs.items()],
                     [min(run["cpu_us"] for run in m) for m in runs.values()],
                     [max(run["cpu_us"] for run in m) for m in runs.values()],
                 )

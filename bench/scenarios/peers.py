@@ -85,7 +85,7 @@ def run(session: Session, result: Result) -> None:
     result.notes.append(
         "The target names Redpanda Connect; this is its engine with a leaner input, a stand-in."
     )
-    words = [(name.replace(", ", ",\n"), medians(m, "cpu_us")) for name, m in runs.items()]
+    words = [(name, medians(m, "cpu_us")) for name, m in runs.items()]
     lows = [min(run["cpu_us"] for run in m) for m in runs.values()]
     highs = [max(run["cpu_us"] for run in m) for m in runs.values()]
     result.drawings.append(

@@ -104,7 +104,7 @@ def _time_lookups(session: Session, result: Result, database: Database) -> float
         middle = result.figure(f"look-up {name}", "time", "ms", taken)
         session.say(f"  look-up {name}: {middle:.1f} ms")
         result.runs += [{"variant": name, "run": n + 1, "ms": ms} for n, ms in enumerate(taken)]
-        points.append((name.replace(", ", ",\n"), middle))
+        points.append((name, middle))
     result.drawings.append(
         Drawing(
             "storage-lookups", "An operator's look-ups over recorded attempts, warm", "", "ms",
