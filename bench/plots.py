@@ -54,6 +54,7 @@ def _draw(drawing: Drawing, folder: Path) -> Path:
             drawing.target_name or "target", (1, drawing.target), xytext=(-4, 3),
             xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
             fontsize=8, color="#555555",
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )  # fmt: skip
     x, y = (drawing.y, drawing.x) if drawing.kind == "across" else (drawing.x, drawing.y)
     axes.set(title=drawing.title, xlabel=x, ylabel=y)
