@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -70,6 +71,9 @@ def main(
     if unknown:
         raise click.BadParameter(f"{', '.join(unknown)}; there are: {', '.join(SCENARIOS)}, all")
     from bench import session
+
+    # So that the parts are stopped also when the bench is ended from outside.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     modules = [importlib.import_module(f"bench.scenarios.{name}") for name in names]
     report = session.report(modules, quick, runs, console)

@@ -40,6 +40,9 @@ class Subject(Protocol):
     def pids(self) -> list[int]:
         """Its processes, whose CPU and memory count."""
 
+    def alive(self) -> bool:
+        """Whether each of them runs."""
+
     def settled(self) -> bool:
         """Whether all that it has to record is durable."""
 
@@ -196,7 +199,6 @@ class DaemonSubject:
         return found
 
     def alive(self) -> bool:
-        """Whether every process runs."""
         return all(daemon.running() for daemon in self._daemons)
 
     def log(self) -> str:
@@ -248,7 +250,6 @@ class ProcessSubject:
         return {}
 
     def alive(self) -> bool:
-        """Whether it runs."""
         return self._process is not None and self._process.poll() is None
 
     def log(self) -> str:
@@ -300,7 +301,13 @@ def memory_bytes(subject: Subject) -> tuple[int, int]:
 
 def wait_until_delivered(subject: DaemonSubject, sink: Sink, wanted: int, seconds: float) -> None:
     """Wait for so many distinct arrivals. Raises Loss."""
+
+    def arrived() -> bool:
+        if not subject.alive():
+            raise Loss(f"it ended: {subject.log()}")
+        return bool(sink.count()["unique"] >= wanted)
+
     try:
-        wait_for(lambda: sink.count()["unique"] >= wanted, seconds, f"{wanted} arrivals")
+        wait_for(arrived, seconds, f"{wanted} arrivals")
     except AssertionError as error:
         raise Loss(f"{error}; {sink.count()}; {subject.log()}") from error

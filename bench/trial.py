@@ -70,6 +70,7 @@ def drain(
 def _first_arrival(clocks: Meter, subject: Subject, sink: Sink, stall: float) -> tuple[Mark, int]:
     deadline = time.monotonic() + stall
     while not sink.count()["unique"]:
+        check_alive(subject)
         if time.monotonic() > deadline:
             raise Loss(f"{subject.name}: nothing arrived in {stall:.0f} s: {subject.log()}")
         time.sleep(0.005)
@@ -80,6 +81,7 @@ def _until_all(plan: Plan, clocks: Meter, subject: Subject, sink: Sink, tell: Te
     seen, moved = 0, time.monotonic()
     while seen < plan.deliveries:
         time.sleep(0.02)
+        check_alive(subject)
         unique = sink.count()["unique"]
         if unique > seen:
             seen, moved = unique, time.monotonic()
@@ -91,10 +93,17 @@ def _until_all(plan: Plan, clocks: Meter, subject: Subject, sink: Sink, tell: Te
                 f"such as (event, endpoint) {missing}: {sink.count()} {subject.log()}"
             )
     while not subject.settled():
+        check_alive(subject)
         if time.monotonic() - moved > STALL_SECONDS:
             raise Loss(f"{subject.name}: all arrived, not all is recorded: {subject.log()}")
         time.sleep(0.01)
     return clocks.mark()
+
+
+def check_alive(subject: Subject) -> None:
+    """Raise Loss when it has ended, with its last words."""
+    if not subject.alive():
+        raise Loss(f"{subject.name} ended: {subject.log()}")
 
 
 def _measures(

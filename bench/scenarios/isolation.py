@@ -100,6 +100,7 @@ def _drain(session: Session, subject: DaemonSubject, wanted: int) -> Measures:
     subject.start()
     deadline = time.monotonic() + STALL_SECONDS
     while not _healthy_seen(sink):
+        trial.check_alive(subject)
         if time.monotonic() > deadline:
             raise Loss(f"nothing arrived: {subject.log()}")
         time.sleep(0.005)
@@ -147,6 +148,7 @@ def _wait_healthy(session: Session, subject: DaemonSubject, wanted: int) -> None
     seen, moved = 0, time.monotonic()
     while seen < wanted:
         time.sleep(0.01)
+        trial.check_alive(subject)
         now = _healthy_seen(sink)
         if now > seen:
             seen, moved = now, time.monotonic()

@@ -127,6 +127,7 @@ def _drained(
     """When what has arrived had caught up with what was published (but for half a second)."""
     deadline = time.monotonic() + 600
     while True:
+        trial.check_alive(subject)
         now = time.monotonic()
         published = min(total, rate * (now - began))
         lag = published - sink.count()["unique"]
