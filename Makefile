@@ -5,7 +5,7 @@ STAMP := .venv/.built
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' || { \
@@ -26,10 +26,17 @@ test: $(STAMP) ## Run all tests (real Kafka where Java and Maven are present)
 	@if [ "$$CI" = true ]; then tests/parts.sh; fi
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
+bench: $(STAMP) ## Measure (QUICK=1: two minutes, a smoke test; SCENARIO=drain ARGS='--runs 3')
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m bench $(or $(SCENARIO),all) $(if $(QUICK),--quick) $(ARGS)
+
+bench-peers: ## The same for another engine, where Go is present
+	@$(MAKE) --no-print-directory bench SCENARIO=peers
+
 check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help env demo parts test check
+.PHONY: help env demo parts test bench bench-peers check

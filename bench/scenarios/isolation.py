@@ -1,0 +1,180 @@
+"""Healthy endpoints while a tenth of 1,000 hang, answer 500, or drip their answer.
+
+The sick ones are spread: one on each of 100 hosts, beside nine healthy ones (--quick: 200
+endpoints, two on each host). Each run is a fresh
+daemon: first it drains a filled topic (throughput: healthy deliveries a second until all healthy
+ones have arrived), then takes an open load of half the undisturbed drain rate (latency).
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from bench import trial
+from bench.cpu import between
+from bench.generator import Generator
+from bench.load import Plan, prefill
+from bench.native import Sink, percentile
+from bench.results import Drawing, Line, Result, medians
+from bench.session import Measures, Session
+from bench.subjects import DaemonSubject, Loss, Setup, memory_bytes
+
+SICK_SHARE = 10
+"""One endpoint in so many."""
+HOSTS = 100
+UNDISTURBED = "undisturbed"
+MODES = {UNDISTURBED: "ok", "10 % hang": "hang", "10 % answer 500": "500", "10 % drip": "drip"}
+STALL_SECONDS = 90.0
+
+
+def healthy(endpoints: int, first: int, count: int) -> int:
+    """How many of these events go to a healthy endpoint (the first tenth is sick)."""
+    sick = endpoints // SICK_SHARE
+    return sum(1 for number in range(first, first + count) if number % endpoints >= sick)
+
+
+def run(session: Session, result: Result) -> None:
+    """See the module."""
+    endpoints = session.size(1_000, 200)
+    filled = session.size(100_000, 3_000)
+    seconds = session.size(30, 3)
+    modes = dict(list(MODES.items())[:2]) if session.quick else MODES
+    rate: list[float] = []
+    variants = {
+        name: partial(_once, session, endpoints, mode, filled, seconds, rate)
+        for name, mode in modes.items()
+    }
+    # The first run is undisturbed and sets the rate of the open load for all.
+    runs = session.interleave(result, variants, session.runs(3))
+    result.figures_of(
+        runs,
+        (
+            ("per_second", "healthy drained", "/s"),
+            ("p50_ms", "p50", "ms"),
+            ("p99_ms", "p99", "ms"),
+            ("cpu_us", "dispatcherd per healthy delivery", "µs"),
+            ("peak_mb", "memory", "MB"),
+        ),
+    )
+    result.notes.append(f"Open load: {rate[0]:,.0f} events a second.")
+    for name in list(modes)[1:]:
+        p99 = medians(runs[name], "p99_ms") / medians(runs[UNDISTURBED], "p99_ms")
+        kept = medians(runs[name], "per_second") / medians(runs[UNDISTURBED], "per_second")
+        result.check(f"{name}: p99 of the healthy, of undisturbed", 1.5, p99, "times")
+        result.check(f"{name}: throughput, of undisturbed", 0.9, kept, "times", at_least=True)
+    _draw(result, runs)
+
+
+def _once(
+    session: Session, endpoints: int, mode: str, filled: int, seconds: int, rate: list[float]
+) -> Measures:
+    parts, sink = session.parts, session.parts.sink
+    # Sequence numbers for the open load follow those of the drain; more than it can need.
+    plan = Plan(filled + 2_000_000, endpoints)
+    topic = parts.topic()
+    prefill(parts.kafka.bootstrap, topic, plan, range(filled))
+    sink.reset(plan.events, 1, endpoints)
+    last_sick = endpoints // SICK_SHARE - 1
+    sink.say(f"mode 0 {last_sick} {mode}")
+    sink.say(f"class 0 {last_sick} 1")
+    subject = DaemonSubject(parts, topic, plan, Setup(hosts=HOSTS))
+    try:
+        found = _drain(session, subject, healthy(endpoints, 0, filled))
+        if not rate:
+            rate.append(found["per_second"] / 2 * SICK_SHARE / (SICK_SHARE - 1))
+        found |= _open_load(session, subject, topic, plan, filled, int(rate[0] * seconds), rate[0])
+        trial.check_arrivals(sink, signed=True)
+        subject.abrupt = True
+        found["peak_mb"] = memory_bytes(subject)[1] / 1e6
+    finally:
+        subject.stop()
+        parts.kafka.delete_topic(topic)
+    return found
+
+
+def _drain(session: Session, subject: DaemonSubject, wanted: int) -> Measures:
+    sink = session.parts.sink
+    clocks = trial.meter(session.parts, subject)
+    subject.start()
+    deadline = time.monotonic() + STALL_SECONDS
+    while not _healthy_seen(sink):
+        trial.check_alive(subject)
+        if time.monotonic() > deadline:
+            raise Loss(f"nothing arrived: {subject.log()}")
+        time.sleep(0.005)
+    first, before = clocks.mark(), _healthy_seen(sink)
+    _wait_healthy(session, subject, wanted)
+    used = between(first, clocks.mark())
+    return {
+        "per_second": (wanted - before) / used["wall"],
+        "cpu_us": used["subject"] / (wanted - before) * 1e6,
+        "others_share": used["others"] / used["wall"],
+    }
+
+
+def _open_load(
+    session: Session, subject: DaemonSubject, topic: str, plan: Plan, first: int, count: int,
+    rate: float,
+) -> Measures:  # fmt: skip
+    sink = session.parts.sink
+    bootstrap = session.parts.kafka.bootstrap
+    warm = count // 4
+    told: dict[str, Any] = {}
+    for number, amount in ((first, warm), (first + warm, count)):
+        sink.say("forget")
+        generator = Generator(bootstrap, topic, plan, number, amount, rate)
+        try:
+            told = generator.wait()
+            _wait_healthy(session, subject, healthy(plan.endpoints, number, amount))
+        finally:
+            generator.kill()
+    seen = sink.histogram(0)
+    return {
+        "rate": rate,
+        "p50_ms": percentile(seen, 0.5),
+        "p99_ms": percentile(seen, 0.99),
+        "behind_ms": told["behind_ms"],
+    }
+
+
+def _healthy_seen(sink: Sink) -> int:
+    return int(sink.count()["classes"][0])
+
+
+def _wait_healthy(session: Session, subject: DaemonSubject, wanted: int) -> None:
+    sink = session.parts.sink
+    seen, moved = 0, time.monotonic()
+    while seen < wanted:
+        time.sleep(0.01)
+        trial.check_alive(subject)
+        now = _healthy_seen(sink)
+        if now > seen:
+            seen, moved = now, time.monotonic()
+            session.tell(f"{seen:,} of {wanted:,} healthy deliveries")
+        elif time.monotonic() - moved > STALL_SECONDS:
+            raise Loss(
+                f"{wanted - seen} of {wanted} deliveries to healthy endpoints did not arrive: "
+                f"{sink.count()} {subject.log()}"
+            )
+
+
+def _draw(result: Result, runs: dict[str, list[Measures]]) -> None:
+    for key, name, title, y in (
+        ("p99_ms", "isolation-latency", "p99 of the healthy at half load", "ms"),
+        ("per_second", "isolation-rate", "Deliveries to the healthy, drained", "a second"),
+    ):
+        result.drawings.append(
+            Drawing(
+                name, title, "", y, kind="bars",
+                lines=[
+                    Line(
+                        y,
+                        [(variant, medians(m, key)) for variant, m in runs.items()],
+                        [min(run[key] for run in m) for m in runs.values()],
+                        [max(run[key] for run in m) for m in runs.values()],
+                    )
+                ],
+            )
+        )  # fmt: skip

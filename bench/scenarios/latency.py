@@ -1,0 +1,119 @@
+"""From publication to the receiver, at 25, 50, 75 and 90 % of the drain rate, open loop.
+
+The clock starts when the producer's client is given the event, so it holds the producer's own
+buffering (0.5 ms), the broker's append and the whole way; it stops when the sink has read the
+request. One daemon goes through all loads, lowest first.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from bench import trial
+from bench.generator import Generator
+from bench.load import Plan
+from bench.native import percentile
+from bench.results import Drawing, Line, Result, medians
+from bench.scenarios.drain import Case, filled, once
+from bench.session import Measures, Session
+from bench.subjects import DaemonSubject, Setup, wait_until_delivered
+
+LOADS = (25, 50, 75, 90)
+_SHOWN = (("p50_ms", 0.5, "p50"), ("p99_ms", 0.99, "p99"), ("p999_ms", 0.999, "p99.9"))
+
+
+def drain_rate(session: Session) -> float:
+    """Deliveries a second to one endpoint; measured once in a session."""
+    if not session.drain_rate:
+        case = Case(Plan(session.size(200_000, 10_000)), Setup())
+        topic = filled(session, case.plan)
+        measures = once(session, topic, case)
+        session.parts.kafka.delete_topic(topic)
+        session.drain_rate = measures["per_second"]
+        session.say(f"  drain rate: {session.drain_rate:,.0f}/s")
+    return session.drain_rate
+
+
+def run(session: Session, result: Result) -> None:
+    """See the module."""
+    rate = drain_rate(session)
+    seconds = session.size(30, 2)
+    counts = {load: int(rate * load / 100 * seconds) for load in LOADS}
+    by_load: dict[str, list[Measures]] = {f"{load} %": [] for load in LOADS}
+    session.interleave(
+        result, {"all loads": partial(_once, session, counts, seconds, by_load)}, session.runs(3)
+    )
+    result.figures_of(
+        by_load,
+        (
+            ("rate", "published", "/s"),
+            *((key, name, "ms") for key, _, name in _SHOWN),
+            ("ack_p99_ms", "of which broker, p99", "ms"),
+            ("behind_ms", "load behind schedule", "ms"),
+        ),
+    )
+    result.check("p99 at 50 % of the drain rate", 25, medians(by_load["50 %"], "p99_ms"), "ms")
+    result.check("p99 at 90 % of the drain rate", 100, medians(by_load["90 %"], "p99_ms"), "ms")
+    _draw(result, by_load)
+
+
+def _once(
+    session: Session, counts: dict[int, int], seconds: int, by_load: dict[str, list[Measures]]
+) -> Measures:
+    warm = max(1_000, counts[LOADS[0]] // 4)
+    plan = Plan(warm + sum(counts.values()))
+    topic = session.parts.topic()
+    subject = DaemonSubject(session.parts, topic, plan, Setup())
+    sink = session.parts.sink
+    sink.reset(plan.events)
+    done = 0
+
+    def publish(count: int, rate: float) -> dict[str, float]:
+        nonlocal done
+        generator = Generator(session.parts.kafka.bootstrap, topic, plan, done, count, rate)
+        try:
+            told = generator.wait()
+            done += count
+            wait_until_delivered(subject, sink, done, 60)
+        finally:
+            generator.kill()
+        return told
+
+    try:
+        subject.start()
+        subject.wait_ready()
+        publish(warm, counts[LOADS[0]] / seconds)
+        for load, count in counts.items():
+            session.tell(f"{load} % of the drain rate")
+            sink.say("forget")
+            measures: Measures = {"rate": count / seconds, **publish(count, count / seconds)}
+            seen = sink.histogram()
+            measures |= {key: percentile(seen, share) for key, share, _ in _SHOWN}
+            by_load[f"{load} %"].append(measures)
+            session.say(f"    {load} %: p99 {measures['p99_ms']:.1f} ms")
+        subject.wait_settled()
+        trial.check_arrivals(sink, signed=True)
+        recorded = subject.verify()
+    finally:
+        subject.stop()
+        session.parts.kafka.delete_topic(topic)
+    loads = {f"{load} %": by_load[f"{load} %"][-1] for load in LOADS}
+    return {"loads": loads, "p99_ms": loads["90 %"]["p99_ms"], **recorded}
+
+
+def _draw(result: Result, by_load: dict[str, list[Measures]]) -> None:
+    result.drawings.append(
+        Drawing(
+            "latency", "From publication to the receiver", "load, % of the drain rate", "ms",
+            log_y=True,
+            lines=[
+                Line(
+                    name,
+                    [(load, medians(by_load[f"{load} %"], key)) for load in LOADS],
+                    [min(m[key] for m in by_load[f"{load} %"]) for load in LOADS],
+                    [max(m[key] for m in by_load[f"{load} %"]) for load in LOADS],
+                )
+                for key, _, name in _SHOWN
+            ],
+        )
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""The daemon as a multiple of what cannot be beaten: a bare loop in C, and one in Python.
+
+All post the same bytes (a request of the daemon's, captured by the sink) to the same sink, with
+as many under way at once, run by run in turn.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from bench import trial
+from bench.load import Plan
+from bench.native import ROOT, built
+from bench.results import Drawing, Line, Result, medians
+from bench.scenarios.drain import filled
+from bench.session import Measures, Session
+from bench.subjects import SECRET, DaemonSubject, Loss, Setup
+
+DAEMON, IN_C, IN_PYTHON = "dispatcherd", "loop in C", "loop in Python"
+SIGNED, ALONE = "loop in Python, signed", "dispatcherd's exchange alone, signed"
+
+
+def run(session: Session, result: Result) -> None:
+    """See the module."""
+    plan = Plan(session.size(300_000, 10_000))
+    setup = Setup()
+    topic = filled(session, plan)
+    request = session.parts.folder / "request"
+
+    def daemon() -> Measures:
+        subject = DaemonSubject(session.parts, topic, plan, setup)
+        measures = trial.drain(session.parts, plan, subject, session.tell)
+        request.write_bytes(session.parts.sink.samples()[0])
+        return measures
+
+    count = session.size(300_000, 50_000)
+    python = [sys.executable, "-m"]
+    loops = {
+        IN_C: ([str(built("bare"))], []),
+        IN_PYTHON: ([*python, "bench.bare"], []),
+        SIGNED: ([*python, "bench.bare"], [SECRET]),
+        ALONE: ([*python, "bench.alone"], [SECRET]),
+    }
+    variants = {DAEMON: daemon}  # the first: it gives the request that the loops post
+    for name, (program, more) in loops.items():
+        variants[name] = partial(_loop, session, program, more, setup.concurrency, count, request)
+    runs = session.interleave(result, variants, session.runs(5))
+    session.parts.kafka.delete_topic(topic)
+    _report(result, runs)
+
+
+def _loop(
+    session: Session, program: list[str], more: list[str], connections: int, count: int, file: Path
+) -> Measures:
+    sink = session.parts.sink
+    sink.reset(0)
+    done = subprocess.run(
+        [*program, str(sink.port), str(connections), str(count), str(file), *more],
+        capture_output=True, text=True, timeout=300, check=False, cwd=ROOT,
+    )  # fmt: skip
+    if done.returncode:
+        raise Loss(f"{program[-1]}: {done.stderr[-1000:]}")
+    cost: Measures = json.loads(done.stdout)
+    if sink.count()["answered"] < count:
+        raise Loss(f"{program[-1]}: {sink.count()['answered']} of {count} answered")
+    return {
+        "cpu_us": cost["cpu_seconds"] / count * 1e6,
+        "per_cpu_second": count / cost["cpu_seconds"],
+        "per_second": count / cost["wall_seconds"],
+    }
+
+
+def _report(result: Result, runs: dict[str, list[Measures]]) -> None:
+    result.figures_of(
+        runs, (("cpu_us", "CPU each", "µs"), ("per_cpu_second", "per CPU-second", ""))
+    )
+    whole = medians(runs[DAEMON], "cpu_us")
+    for name, target in ((IN_PYTHON, 2.0), (SIGNED, 2.0), (ALONE, 2.0), (IN_C, 5.0)):
+        if name in runs:
+            ratio = whole / medians(runs[name], "cpu_us")
+            result.check(f"the whole way, of the {name}", target, ratio, "times")
+    result.drawings.append(
+        Drawing(
+            "limit", "CPU for one signed, recorded delivery, and for a bare exchange", "", "µs",
+            kind="bars",
+            lines=[
+                Line(
+                    "CPU",
+                    [(name, medians(m, "cpu_us")) for name, m in runs.items()],
+                    [min(run["cpu_us"] for run in m) for m in runs.values()],
+                    [max(run["cpu_us"] for run in m) for m in runs.values()],
+                )
+            ],
+        )
+    )  # fmt: skip
