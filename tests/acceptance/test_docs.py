@@ -78,10 +78,8 @@ def walk(tokens: list[Token]) -> Iterator[Token]:
 
 
 def blocks(language: str) -> list[str]:
-    """The README's fenced blocks of one language; there must be some."""
-    found = [t.content for t in parsed(README) if t.type == "fence" and t.info == language]
-    assert found, f"README.md has no block of {language}"
-    return found
+    """The README's fenced blocks of one language."""
+    return [t.content for t in parsed(README) if t.type == "fence" and t.info == language]
 
 
 def the_block(language: str) -> str:
@@ -180,15 +178,9 @@ def test_every_make_target_that_a_document_names_exists(path: Path) -> None:
 def test_the_names_are_those_of_the_distribution() -> None:
     assert f"`{PYPROJECT['project']['name']}`" in README
     assert "dispatcherd" in PYPROJECT["project"]["scripts"]
-    assert f"version={__version__}" in the_service_block()
+    assert f"version={__version__}" in shell_lines()
     assert f"## {__version__} - " in (ROOT / "CHANGELOG.md").read_text()
     assert PYPROJECT["project"]["license"] == "Apache-2.0"
-
-
-def the_service_block() -> str:
-    """How to install it as a service, in short."""
-    [block] = [b for b in blocks("sh") if "systemd-sysusers" in b]
-    return block
 
 
 # --- links -------------------------------------------------------------------------------------
@@ -263,19 +255,16 @@ def test_every_metric_that_the_readme_names_is_exposed() -> None:
     exposed = set(re.findall(r"# TYPE (\S+)", text))
     for node in ast.walk(ast.parse(Path(gauges.__file__).read_text())):
         if isinstance(node, ast.Yield) and isinstance(node.value, ast.Tuple):
-            assert isinstance(node.value.elts[0], ast.Constant)
-            exposed.add(f"dispatcherd_{node.value.elts[0].value}")
+            exposed.add(f"dispatcherd_{ast.literal_eval(node.value.elts[0])}")
     named = {code for code in codes(README) if code.startswith("dispatcherd_")}
-    assert len(named) > 8
-    assert named <= exposed
+    assert len(named) > 8 and named <= exposed
 
 
 def test_contributing_has_the_floors_that_are_checked() -> None:
     [contract] = [c for c in PYPROJECT["tool"]["importlinter"]["contracts"] if c["id"] == "floors"]
     checked = [sorted(re.findall(r"\w+", layer)) for layer in contract["layers"]]
-    [block] = [
-        t.content for t in parsed(CONTRIBUTING) if "__main__" in t.content and not t.children
-    ]
+    code = [t.content for t in parsed(CONTRIBUTING) if t.type == "code_block"]
+    [block] = [content for content in code if "__main__" in content]
     lines = [re.split(r" {4,}", line.lstrip("0123456789 "))[0] for line in block.splitlines()]
     assert [sorted(line.split()) for line in lines] == checked
 
@@ -287,9 +276,7 @@ def verifier() -> Callable[[Mapping[str, str], bytes], Any]:
     """The function of the README's Python example."""
     scope: dict[str, Any] = {}
     exec(compile(the_block("python"), "README.md", "exec"), scope)
-    receive = scope["receive"]
-    assert callable(receive)
-    return receive  # type: ignore[no-any-return]
+    return scope["receive"]  # type: ignore[no-any-return]
 
 
 def test_the_minimal_configuration_passes_check_config(tmp_path: Path) -> None:
@@ -344,7 +331,7 @@ def test_the_batch_example_is_what_a_batch_of_its_events_looks_like() -> None:
 # --- the whole way, with real parts -----------------------------------------------------------
 
 
-def run_shell(lines: list[str], folder: Path, environ: Mapping[str, str]) -> None:
+def run_shell(lines: list[str], folder: Path) -> None:
     """Run the README's lines with `dispatcherd` on the PATH."""
     program = folder / "bin" / "dispatcherd"
     program.parent.mkdir(exist_ok=True)
@@ -353,14 +340,14 @@ def run_shell(lines: list[str], folder: Path, environ: Mapping[str, str]) -> Non
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
         cwd=folder, capture_output=True, text=True, timeout=120,
-        env={**os.environ, **environ, "PATH": f"{program.parent}:{os.environ['PATH']}",
+        env={**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}",
              "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, (lines, done.stdout, done.stderr)
 
 
 def ask(port: int, path: str) -> str:
-    """The answer of the admin port; raises when it is not 200."""
+    """What the admin port answers; raises when it is not 200."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
         return str(answer.read().decode())
 
@@ -391,11 +378,11 @@ def test_who_follows_the_readme_gets_a_webhook_that_verifies(
     )
     exports = [line for line in set_up if line.startswith("export")]
     assert set_up[-1] == "dispatcherd run"
-    run_shell(set_up[:-1], tmp_path, {})
+    run_shell(set_up[:-1], tmp_path)
 
     monkeypatch.setenv("BILLING_SECRET", SECRET)
     one = daemon(yaml.safe_load(config)).start()
-    run_shell([exports[0], publish[0].replace("--topic orders", f"--topic {topic}")], tmp_path, {})
+    run_shell([exports[0], publish[0].replace("--topic orders", f"--topic {topic}")], tmp_path)
     wait_for(lambda: receivers.accepted("billing") == 1, 60, "the event")
     [(headers, body)] = receivers.ledger("billing").kept
     assert shlex.split(publish[0])[-1].encode() == body
@@ -407,14 +394,7 @@ def test_who_follows_the_readme_gets_a_webhook_that_verifies(
         assert described[name] == f"`{headers[name]}`"
     for path in the_table("path"):
         assert ask(one.port, path.strip("`"))
-    exposed = set(re.findall(r"# TYPE (\S+)", ask(one.port, "/metrics")))
-    assert {code for code in codes(README) if code.startswith("dispatcherd_")} <= exposed
-    query = the_block("sql").replace(";", "")
+    query = the_block("sql").split(";")[0]
     database.wait_until(f"SELECT count(*) FROM ({query}) x", 1)
     [row] = database.fetch(query)
-    assert (row["endpoint"], row["number"], row["status"], row["reason"]) == (
-        "billing",
-        1,
-        200,
-        "ok",
-    )
+    assert (row["endpoint"], row["status"], row["reason"]) == ("billing", 200, "ok")
