@@ -72,6 +72,8 @@ class Ownership:
         """Active and suspended ones."""
         self.reading: dict[TopicPartition, Tenure] = {}
         """Those of which records may be taken in now."""
+        self.adopted: dict[TopicPartition, Tenure] = {}
+        """Those that nobody subscribes to any more: what they owe is sent, nothing is read."""
         self.joined = False
         """The group has given an assignment (also an empty one) and it has been claimed."""
         self.on_begun: Callable[[list[Tenure]], None] = lambda tenures: None
@@ -134,11 +136,35 @@ class Ownership:
                     pass
                 self._wake.set()
 
+    def working(self) -> list[Tenure]:
+        """The partitions whose deliveries may be sent now."""
+        return [*self.reading.values(), *self.adopted.values()]
+
+    async def adopt(self) -> int:
+        """Take over what an operator put up for adoption and nobody works on; how many partitions.
+        Raises StoreUnavailable."""
+        found = await claims.adopt(self._database, self._incarnation)
+        for claim, watermark in found:
+            tp = TopicPartition(claim.topic, claim.partition)
+            tenure = self.adopted.get(tp)
+            if tenure is None:
+                tenure = Tenure(
+                    tp, Window(claim, watermark), halted="adopted: its topic is not read"
+                )
+                self.adopted[tp] = self.tenures[tp] = tenure
+                self._recorder.windows[claim] = tenure.window
+            else:
+                tenure.older.append(claim)
+            logger.warning("partition_adopted", topic=tp.topic, partition=tp.partition)
+        return len(found)
+
     def _missing(self) -> list[TopicPartition]:
         return sorted(self._assigned - self.reading.keys())
 
     async def _claim_all(self, tps: list[TopicPartition]) -> None:
         round_ = self._round
+        for tp in self.adopted.keys() & set(tps):
+            self._drop(self.adopted[tp])  # subscribed to again: claimed in full
         kept = await self._kept([tp for tp in tps if tp in self.tenures])
         fresh = []
         for tp in tps:
@@ -328,6 +354,7 @@ class Ownership:
             self._recorder.forget(claim)
         self.tenures.pop(tenure.tp, None)
         self.reading.pop(tenure.tp, None)
+        self.adopted.pop(tenure.tp, None)
         self._metrics.fenced += 1
         self.on_dropped(tenure)
 

@@ -99,6 +99,8 @@ class Metrics:
         self.out_of_range = 0
         self.topics_recreated = 0
         self.held_offsets_lost = 0
+        self.orphaned = 0
+        """Owed in partitions that nobody works on."""
         self.unreadable = 0
         self.loop_lag = 0.0
 

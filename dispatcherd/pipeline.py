@@ -15,10 +15,12 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from dispatcherd import log
+from dispatcherd.adopt import Adoption
 from dispatcherd.claim import Ownership, Tenure
+from dispatcherd.commit import Committer
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets
-from dispatcherd.consume import Consumer, MembershipLost
+from dispatcherd.consume import Consumer
 from dispatcherd.delivery import Delivery, Reason
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import LogUnavailable, StartTimeout, StoreUnavailable
@@ -29,11 +31,12 @@ from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
 from dispatcherd.pool import HostSlots
 from dispatcherd.quota import Quota
-from dispatcherd.record import deployment, listen, migrate, registry
+from dispatcherd.record import deployment, listen, migrate
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Database
 from dispatcherd.record.gathering import Gathering
 from dispatcherd.record.recorder import Recorder
+from dispatcherd.registrations import Registrations
 from dispatcherd.reread import Rereader
 from dispatcherd.retry import Retries
 from dispatcherd.send import Sender
@@ -43,7 +46,6 @@ logger = log.get(__name__)
 
 T = TypeVar("T")
 
-_COMMIT_EVERY_SECONDS = 1.0
 _START_REMEDY = (
     "it was waited for until start_timeout_seconds had passed. Start it, or correct its address in "
     "the configuration"
@@ -69,7 +71,6 @@ class Pipeline:
         """The stages exist: before that there is nothing to look at."""
         self._waiting_for = "postgres", "not asked yet"
         self._stopping = asyncio.Event()
-        self._reconcile = asyncio.Event()
         self._verify = asyncio.Event()
 
     # --- construction, in the order of an event's way ---------------------------------------
@@ -87,7 +88,7 @@ class Pipeline:
             await self.catalogue.load(connection)
             await migrate.make_day_partitions(connection, config.postgres.partitions_ahead_days)
         self._build()
-        await self._apply_registrations(write=True)
+        await self.registrations.apply(write=True)
         await self._wait_for("kafka", self.consumer.start, deadline)
 
     async def abandon(self) -> None:
@@ -157,6 +158,16 @@ class Pipeline:
             self.sender.poke,
             config.postgres.poll_interval_seconds,
         )
+        self.committer = Committer(self.consumer, self.ownership, metrics)
+        self.adoption = Adoption(self.database, self.ownership, self.retries, metrics)
+        self.registrations = Registrations(
+            self.database,
+            self.endpoints,
+            self.sender,
+            self.retries,
+            config.endpoints,
+            self._secrets.endpoint_keys,
+        )
         self.sender.on_retry = self.retries.schedule
         self.recorder.on_room = self.sender.unblock
         self.recorder.on_committed = self._committed
@@ -210,11 +221,12 @@ class Pipeline:
                 "reread": self.rereader.run(),
                 "send": self.sender.run(),
                 "retry": self.retries.run(),
-                "commit": self._commit(),
+                "commit": self.committer.run(),
                 "listen": listen.listen(
                     self.database, self._heard, self._config.postgres.poll_interval_seconds
                 ),
-                "reconcile": self._keep_registrations(),
+                "reconcile": self.registrations.run(),
+                "adopt": self.adoption.run(),
                 "verify": self._keep_verified(),
                 "partitions": self._keep_partitions(),
             }.items():
@@ -237,11 +249,20 @@ class Pipeline:
             return max(0.1, started + budget - keep - time.monotonic())
 
         self.ready = False
-        for name in ("claim", "commit", "reconcile", "listen", "verify", "quota", "reread"):
+        for name in (
+            "claim",
+            "commit",
+            "reconcile",
+            "listen",
+            "verify",
+            "quota",
+            "reread",
+            "adopt",
+        ):
             tasks[name].cancel()
         interrupted = await self.sender.drain(left(keep=min(8.0, budget / 2)))
         recorded = await self.recorder.drained(left(keep=min(5.0, budget / 3)))
-        committed = await self._commit_once(min(2.0, left(keep=2.0)))
+        committed = await self.committer.once(min(2.0, left(keep=2.0)))
         # A poll under way ends by itself when the client closes; it must not be cancelled.
         in_order = await self.consumer.stop(min(3.0, left(keep=0.5)))
         if recorded:
@@ -262,31 +283,6 @@ class Pipeline:
             left_group=in_order,
             seconds=round(time.monotonic() - started, 2),
         )
-
-    # --- commits ---------------------------------------------------------------------------
-
-    async def _commit(self) -> None:
-        while True:
-            await asyncio.sleep(_COMMIT_EVERY_SECONDS)
-            await self._commit_once(10.0)
-
-    async def _commit_once(self, timeout_seconds: float) -> bool:
-        """Tell Kafka the durable watermarks: advice for lag tools, not the truth."""
-        moved = [
-            t
-            for t in self.ownership.reading.values()
-            if t.window.durable_watermark > t.window.committed_watermark and t.halted is None
-        ]
-        offsets = {t.tp: t.window.durable_watermark for t in moved}
-        try:
-            await self.consumer.commit(offsets, timeout_seconds)
-        except (MembershipLost, LogUnavailable) as error:
-            self.metrics.commit_failures += 1
-            logger.debug("commit_failed", error=str(error))
-            return False
-        for tenure in moved:
-            tenure.window.committed_watermark = offsets[tenure.tp]
-        return True
 
     # --- what one stage tells another --------------------------------------------------------
 
@@ -373,53 +369,20 @@ class Pipeline:
             found["kafka"] = "not reachable"
         return found
 
-    # --- registrations ---------------------------------------------------------------------
-
     def _heard(self, what: str) -> None:
         if what in ("endpoints", "poll"):
-            self._reconcile.set()
+            self.registrations.look_again()
         if what in ("requests", "poll"):
             self.retries.look_for_requests()
+        if what == "adopt":
+            self.adoption.look_again()
 
     async def reload(self, config: Config, secrets: Secrets) -> None:
         """Take over the endpoints of a new configuration; nothing that waits is lost.
 
         Raises StoreUnavailable; then the old registrations stay in force.
         """
-        before = self._config, self._secrets
-        self._config = self._config.model_copy(update={"endpoints": config.endpoints})
-        self._secrets = secrets
-        try:
-            await self._apply_registrations(write=True)
-        except StoreUnavailable:
-            self._config, self._secrets = before
-            raise
-
-    async def _apply_registrations(self, write: bool) -> None:
-        endpoints = self._config.endpoints
-        if write:
-            registrations, changed = await registry.reconcile(self.database, endpoints)
-            if changed:
-                logger.info("endpoints_registered", endpoints=changed)
-        else:
-            registrations = await registry.read(self.database, endpoints)
-        gone = self.endpoints.apply(registrations, self._secrets.endpoint_keys)
-        if gone:
-            logger.warning("endpoints_removed", endpoints=[lane.endpoint.name for lane in gone])
-            self.retries.removed(gone)
-            for lane in gone:
-                self.sender.forget(lane)
-        for lane in self.endpoints.lanes.values():
-            self.sender.poke(lane)
-
-    async def _keep_registrations(self) -> None:
-        while True:
-            await self._reconcile.wait()
-            self._reconcile.clear()
-            try:
-                await self._apply_registrations(write=False)
-            except StoreUnavailable as error:
-                logger.debug("registrations_not_read", error=str(error))
+        await self.registrations.take_over(config.endpoints, secrets.endpoint_keys)
 
     async def _keep_partitions(self) -> None:
         """Make the day partitions of `attempts` ahead of time."""

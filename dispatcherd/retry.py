@@ -198,7 +198,7 @@ class Retries:
                 await asyncio.sleep(1)
 
     def _claims(self) -> list[Claim]:
-        return [claim for t in self._ownership.reading.values() for claim in t.claims]
+        return [claim for t in self._ownership.working() for claim in t.claims]
 
     async def _turn(self, claims: list[Claim]) -> None:
         now = self._timers.now()

@@ -27,6 +27,7 @@ def gauges(pipeline: Pipeline) -> Iterator[Gauge]:
     yield "retries_waiting", "Retries on the wheel", {}, retries.waiting
     yield "loop_lag_seconds", "Lateness of the last tick", {}, metrics.loop_lag
     yield "owed_total", "Rows owed by all processes", {}, pipeline.quota.total
+    yield "orphaned", "Owed in partitions that no process works on", {}, metrics.orphaned
     yield "ready", "1 when ready", {}, not pipeline.missing()
     yield from _partitions(pipeline)
     yield from _endpoints(pipeline)

@@ -191,6 +191,19 @@ def endpoints_remove(config_path: str | None, name: str) -> None:
 
 @cli.command()
 @CONFIG_OPTION
+@click.argument("topic", required=False)
+@JSON_OPTION
+@explained
+def adopt(config_path: str | None, topic: str | None, as_json: bool) -> None:
+    """Show partitions that owe deliveries and that no daemon works on, because their topic is not
+    subscribed to any more; with a TOPIC, have a running daemon send what it owes."""
+    from dispatcherd.cli.operate import adopt_topic
+
+    adopt_topic(read_config(config_path), topic, as_json)
+
+
+@cli.command()
+@CONFIG_OPTION
 @click.option("--bootstrap", help="host:port of a broker; default: the configuration's.")
 @click.option("--topic", required=True)
 @click.option(

@@ -21,7 +21,7 @@ from dispatcherd.config.secrets import postgres_password
 from dispatcherd.config.show import mask_dsn
 from dispatcherd.delivery import Request
 from dispatcherd.errors import StoreError, StoreUnavailable
-from dispatcherd.record import look, registry
+from dispatcherd.record import claims, look, registry
 from dispatcherd.record import migrate as migrations
 from dispatcherd.record.connection import Connection, Database, describe
 
@@ -178,6 +178,31 @@ def remove_endpoint(config: Config, name: str) -> None:
     if not with_database(config, work):
         raise StoreError(_no_endpoint(name))
     click.echo(f"removed {name}; what it was owed becomes dead letters (endpoint_removed)")
+
+
+def adopt_topic(config: Config, topic: str | None, as_json: bool) -> None:
+    """Show what owes deliveries and is nobody's; with a topic, have it sent all the same."""
+
+    async def work(connection: Connection) -> tuple[list[claims.Orphan], int, int]:
+        put_up = await claims.put_up(connection, topic) if topic is not None else 0
+        return await claims.orphans(connection), put_up, await look.running(connection)
+
+    orphans, put_up, running = with_database(config, work)
+    if as_json:
+        for orphan in orphans:
+            click.echo(orjson.dumps(orphan).decode())
+        return
+    if topic is not None and not put_up:
+        raise StoreError(f"no partition of a topic {topic!r} owes anything. See: dispatcherd adopt")
+    for orphan in orphans:
+        mark = ", up for adoption" if orphan.adopted else ""
+        click.echo(f"{orphan.topic}/{orphan.partition}: {orphan.owed:,} owed{mark}")
+    if topic is not None:
+        click.echo(f"{_count(put_up, 'partition')} of {topic} put up for adoption")
+        if not running:
+            click.echo("no daemon is running: it takes effect when one starts")
+    elif not orphans:
+        click.echo("every partition that owes something is being worked on")
 
 
 def _due(row: dict[str, Any]) -> str:

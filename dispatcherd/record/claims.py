@@ -17,6 +17,7 @@ import orjson
 
 from dispatcherd.delivery import Claim
 from dispatcherd.record.connection import Connection, Database
+from dispatcherd.record.registry import CHANNEL
 
 _RANGE = re.compile(r"\[(-?\d+),(-?\d+)\)")
 
@@ -100,7 +101,8 @@ async def _claim(
                     partition,
                 )
             progress = await connection.fetchrow(
-                "UPDATE progress SET epoch = epoch + 1, incarnation = $3, claimed_at = now() "
+                "UPDATE progress SET epoch = epoch + 1, incarnation = $3, claimed_at = now(), "
+                "adopted = false "
                 "WHERE topic_id = $1 AND partition = $2 "
                 "RETURNING epoch, watermark, settled::text, partial::text, fingerprint, "
                 "fingerprint_offset",
@@ -185,3 +187,67 @@ async def still_ours(database: Database, claims: Sequence[Claim]) -> set[Claim]:
         )
     found = {tuple(row) for row in rows}
     return {c for c in claims if (c.topic_id, c.partition, c.epoch) in found}
+
+
+# --- partitions that nobody subscribes to any more -------------------------------------------
+
+_NOBODYS = (
+    "NOT EXISTS (SELECT FROM instances i WHERE i.incarnation = p.incarnation "
+    "AND coalesce(i.stopped_at, 'infinity') > now() - interval '1 minute' "
+    "AND i.heartbeat_at > now() - interval '1 minute')"
+)
+"""The last owner has stopped, or shown no sign of life, for a minute."""
+
+
+@dataclass(slots=True, frozen=True)
+class Orphan:
+    """A partition that owes deliveries and that no process works on."""
+
+    topic: str
+    partition: int
+    owed: int
+    adopted: bool
+
+
+async def orphans(connection: Connection) -> list[Orphan]:
+    """Every such partition, by name; one line also for several incarnations of a topic."""
+    rows = await connection.fetch(
+        "SELECT t.name, p.partition, sum(b.owed)::bigint AS owed, bool_and(p.adopted) AS adopted "
+        "FROM backlog b JOIN progress p USING (topic_id, partition) "
+        f"JOIN topics t ON t.id = b.topic_id WHERE b.owed > 0 AND {_NOBODYS} "
+        "GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    return [Orphan(*row) for row in rows]
+
+
+async def put_up(connection: Connection, topic: str) -> int:
+    """Put a topic's partitions up for adoption; how many there are that owe something. A process
+    that runs takes those that nobody works on."""
+    tag = await connection.execute(
+        "UPDATE progress p SET adopted = true FROM topics t WHERE t.id = p.topic_id "
+        "AND t.name = $1 AND EXISTS (SELECT FROM backlog b WHERE b.owed > 0 "
+        "AND (b.topic_id, b.partition) = (p.topic_id, p.partition))",
+        topic,
+    )
+    await connection.execute("SELECT pg_notify($1, 'adopt')", CHANNEL)
+    return int(tag.split()[-1])
+
+
+async def adopt(database: Database, incarnation: int) -> list[tuple[Claim, int]]:
+    """Claim what is up for adoption and nobody's; each with its watermark. Of several processes
+    that ask at once, one gets it: the row is locked, and then somebody's."""
+    async with database.session() as connection:
+        rows = await connection.fetch(
+            "UPDATE progress p SET epoch = p.epoch + 1, incarnation = $1, claimed_at = now() "
+            f"FROM topics t WHERE t.id = p.topic_id AND p.adopted AND {_NOBODYS} "
+            "RETURNING t.name, p.topic_id, p.partition, p.epoch, t.id_key, "
+            "coalesce(p.watermark, 0) AS watermark",
+            incarnation,
+        )
+    return [
+        (
+            Claim(r["name"], r["topic_id"], r["partition"], r["epoch"], bytes(r["id_key"])),
+            r["watermark"],
+        )
+        for r in rows
+    ]

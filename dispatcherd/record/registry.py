@@ -80,6 +80,15 @@ async def reconcile(
     return _registrations(rows, endpoints), changed
 
 
+async def version(database: Database) -> tuple[object, ...]:
+    """Differs once any registration has been made, changed or removed."""
+    async with database.session() as connection:
+        row = await connection.fetchrow(
+            "SELECT max(id), max(changed_at), count(removed_at) FROM endpoints"
+        )
+    return tuple(row)
+
+
 async def read(database: Database, endpoints: Sequence[EndpointConfig]) -> list[Registration]:
     """All live registrations, as seen by a process whose file holds these endpoints."""
     async with database.session() as connection:

@@ -72,9 +72,11 @@ CREATE TABLE progress (
     fingerprint  bytea,
     fingerprint_offset bigint,
     claimed_at   timestamptz,
+    adopted      boolean NOT NULL DEFAULT false,
     changed_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic_id, partition)
 ) WITH (fillfactor = 50);
+COMMENT ON COLUMN progress.adopted IS 'Nobody subscribes to it any more: whatever process runs sends what it still owes.';
 COMMENT ON COLUMN progress.watermark IS 'Every offset below it is settled. NULL: never claimed.';
 COMMENT ON COLUMN progress.settled IS 'Settled offsets at or above the watermark.';
 COMMENT ON COLUMN progress.partial IS 'Half-settled records: {"offset": [endpoint ids already settled]}.';
