@@ -56,6 +56,7 @@ class FetchLoop:
         self._metrics = metrics
         self._polled_at = 0.0
         self._relieved_at = 0.0
+        self._settled, self._measured_at = 0, 0.0
         self.healthy = True
         """False while Kafka does not answer."""
         self.doubted: list[Tenure] = []
@@ -227,5 +228,14 @@ class FetchLoop:
 
     def _relieve(self, cause: Blocked | None, now: float) -> None:
         tight = cause in (Blocked.WINDOW, Blocked.MEMORY)
+        turnover = self._turnover(now)
         for tenure in self._ownership.reading.values():
-            self._parking.relieve(tenure.window, tight, cause is Blocked.MEMORY, now)
+            self._parking.relieve(tenure.window, tight, cause is Blocked.MEMORY, turnover, now)
+
+    def _turnover(self, now: float) -> float:
+        """Seconds in which what is in memory is settled, at the rate since it was last asked."""
+        in_memory, _ = self._intake.in_memory()
+        settled = self._metrics.deliveries_routed - in_memory
+        rate = (settled - self._settled) / max(now - self._measured_at, 0.001)
+        self._settled, self._measured_at = settled, now
+        return in_memory / rate if rate > 0 else float("inf")

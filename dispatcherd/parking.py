@@ -38,14 +38,21 @@ class Parking:
             delivery.stage = Stage.GONE
             lane.expect(now)
 
-    def relieve(self, window: Window, tight: bool, short_of_memory: bool, now: float) -> None:
-        """Let a window's watermark move on: what is old is parked, sooner when room is short."""
+    def relieve(
+        self, window: Window, tight: bool, short_of_memory: bool, turnover: float, now: float
+    ) -> None:
+        """Let a window's watermark move on: what is old is parked, sooner when room is short.
+
+        `turnover`: seconds in which what is in memory is settled at the present rate. What is no
+        older than twice that is not stuck: it only stands in a long queue that moves.
+        """
         limits = self._limits
         self._half_settled(window, now)
+        patience, reason = limits.park_after_seconds, Reason.TOO_SLOW
         if short_of_memory or (tight and window.deliveries > limits.window_deliveries // 2):
-            self._oldest(window, now - limits.hold_seconds, Reason.WINDOW_FULL, now)
-        else:
-            self._oldest(window, now - limits.park_after_seconds, Reason.TOO_SLOW, now)
+            reason = Reason.WINDOW_FULL
+            patience = min(patience, max(limits.hold_seconds, 2 * turnover))
+        self._oldest(window, now - patience, reason, now)
 
     def _oldest(self, window: Window, entered_before: float, reason: Reason, now: float) -> None:
         stuck: list[Delivery] = []

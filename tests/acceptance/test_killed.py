@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable
 
@@ -15,12 +14,11 @@ from tests.acceptance.checks import (
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database
-from tests.rig.producer import events, publish
+from tests.rig.producer import Flow, events, publish
 from tests.rig.receivers import Receivers
 from tests.rig.waiting import wait_for
 
 KILLS = 10
-COUNT = 12_000
 NAMES = ("quick", "slow", "batched")
 
 
@@ -53,23 +51,17 @@ def test_ten_kills_lose_nothing_and_repeat_only_what_was_unrecorded(
     session = {"session_timeout_seconds": 3, "heartbeat_interval_seconds": 1}
     config = config_for(kafka.bootstrap, database.dsn, topic, _endpoints(receivers), kafka=session)
     one = daemon(config).migrate().start()
-    publisher = threading.Thread(
-        target=lambda: [
-            publish(kafka.bootstrap, topic, events(range(i, i + 500)))
-            for i in range(0, COUNT, 500)
-            if not time.sleep(0.3)
-        ]
-    )
-    publisher.start()
+    flow = Flow(kafka.bootstrap, topic, at_once=300, pause_seconds=0.3)
+    flow.start()
     for _ in range(KILLS):
         before = receivers.accepted("quick")
         wait_for(lambda seen=before: receivers.accepted("quick") > seen, 60, "work after a kill")  # type: ignore[misc]
         time.sleep(chance.random())  # a random moment is what the claim is about
         one.kill()
         one.start()
-    publisher.join()
+    count = flow.stop()
     for name in NAMES:
-        wait_all_accepted(receivers, name, range(COUNT))
+        wait_all_accepted(receivers, name, range(count))
     wait_settled(kafka, database, topic)
     database.wait_until("SELECT count(*) FROM deliveries", 0)
     repeats = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ from tests.acceptance.checks import assert_recorded_once, wait_all_accepted, wai
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import PostgresServer
-from tests.rig.producer import events, publish
+from tests.rig.producer import Flow, events, publish
 from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
 from tests.rig.waiting import wait_for
@@ -23,27 +22,6 @@ def _endpoints(receivers: Receivers) -> list[dict[str, object]]:
         {"id": "flaky", "url": receivers.url("flaky"), "retry": {
             "schedule_seconds": [0, 0.5], "max_attempts": 20, "jitter": 0}},
     ]  # fmt: skip
-
-
-class _Flow(threading.Thread):
-    """Publishes a few hundred events a second until told to stop."""
-
-    def __init__(self, bootstrap: str, topic: str) -> None:
-        super().__init__(daemon=True)
-        self._broker, self._topic = bootstrap, topic
-        self._enough = threading.Event()
-        self.count = 0
-
-    def run(self) -> None:
-        while not self._enough.wait(0.2):
-            self.count += publish(
-                self._broker, self._topic, events(range(self.count, self.count + 100))
-            )
-
-    def stop(self) -> int:
-        self._enough.set()
-        self.join(30)
-        return self.count
 
 
 def _all_arrive(
@@ -83,7 +61,7 @@ def test_postgres_restarted_at_once_and_frozen_costs_nothing(
         limits={"unrecorded_rows": 500},
     )
     one = daemon(config).migrate().start()
-    flow = _Flow(kafka.bootstrap, topic)
+    flow = Flow(kafka.bootstrap, topic)
     flow.start()
     wait_for(lambda: receivers.accepted("single") > 300, 30, "load")
     for _ in range(3):
@@ -119,7 +97,7 @@ def test_a_lost_answer_to_commit_records_nothing_twice(
     dsn = database.dsn.replace(f":{own_postgres.port}/", f":{proxy.port}/")
     config = config_for(kafka.bootstrap, dsn, topic, _endpoints(receivers))
     one = daemon(config).migrate().start()
-    flow = _Flow(kafka.bootstrap, topic)
+    flow = Flow(kafka.bootstrap, topic)
     flow.start()
     for number in range(1, 6):
         proxy.cut_answer_to(b"COMMIT;")
@@ -146,7 +124,7 @@ def test_postgres_unreachable_without_a_reset_recovers_within_its_timeouts(
     timeouts = {"statement_timeout_seconds": 2.0, "connect_timeout_seconds": 2.0}
     config = config_for(kafka.bootstrap, dsn, topic, _endpoints(receivers), postgres=timeouts)
     one = daemon(config).migrate().start()
-    flow = _Flow(kafka.bootstrap, topic)
+    flow = Flow(kafka.bootstrap, topic)
     flow.start()
     wait_for(lambda: receivers.accepted("single") > 200, 30, "load")
     proxy.go_dark()

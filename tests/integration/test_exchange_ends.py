@@ -212,7 +212,7 @@ async def test_a_closed_connection_is_let_go_without_a_garbage_collection(poster
             for _ in range(20):
                 assert (await poster.post(server.url)).status == 200
             await until(lambda: server.open == 0, "all closed")
-        left = [one for one in gc.get_objects() if isinstance(one, (HttpConnection, AnswerReader))]
+        left = [one for one in gc.get_objects() if type(one) in (HttpConnection, AnswerReader)]
         assert left == []
     finally:
         gc.enable()

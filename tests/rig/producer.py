@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -65,3 +66,28 @@ def events(
     """Events spread evenly over the partitions."""
     for number in numbers:
         yield Record(event(number, event_type), partition=number % partitions)
+
+
+class Flow(threading.Thread):
+    """Publishes so many events every so often, numbered from 0, until told to stop."""
+
+    def __init__(
+        self, bootstrap: str, topic: str, at_once: int = 100, pause_seconds: float = 0.2
+    ) -> None:
+        super().__init__(daemon=True)
+        self._broker, self._topic = bootstrap, topic
+        self._at_once, self._pause = at_once, pause_seconds
+        self._enough = threading.Event()
+        self.count = 0
+
+    def run(self) -> None:
+        """The thread."""
+        while not self._enough.wait(self._pause):
+            numbers = range(self.count, self.count + self._at_once)
+            self.count += publish(self._broker, self._topic, events(numbers))
+
+    def stop(self) -> int:
+        """End it; how many events it has published."""
+        self._enough.set()
+        self.join(30)
+        return self.count

@@ -93,11 +93,11 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"), durable=False)
+def postgres() -> Iterator[str]:
+    server = PostgresServer(durable=False)
     server.start()
     yield server.dsn()
-    server.stop()
+    server.remove()
 
 
 class Blocking:
