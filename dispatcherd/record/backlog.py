@@ -127,19 +127,18 @@ async def resume(connection: Connection, ranges: Sequence[HeldRange]) -> None:
     """Everything below `resume_at` of these ranges has rows now; a range read to its end goes."""
     if not ranges:
         return
+    # The end is the table's: the range may have grown since it was read.
     await connection.execute(
-        "DELETE FROM held_ranges h USING unnest($1::int[], $2::int[], $3::int[], $4::bigint[]) "
-        "AS r (topic_id, partition, endpoint_id, start_offset) WHERE (h.topic_id, h.partition, "
-        "h.endpoint_id, h.start_offset) = (r.topic_id, r.partition, r.endpoint_id, "
-        "r.start_offset)",
+        "WITH gone AS (DELETE FROM held_ranges h USING unnest($1::int[], $2::int[], $3::int[], "
+        "$4::bigint[], $5::bigint[]) AS r (topic_id, partition, endpoint_id, start_offset, "
+        "resume_at) WHERE (h.topic_id, h.partition, h.endpoint_id, h.start_offset) = "
+        "(r.topic_id, r.partition, r.endpoint_id, r.start_offset) RETURNING h.*, r.resume_at) "
+        "INSERT INTO held_ranges (topic_id, partition, endpoint_id, start_offset, end_offset, "
+        "since) SELECT topic_id, partition, endpoint_id, resume_at, end_offset, since FROM gone "
+        "WHERE resume_at < end_offset",
         *_arrays(ranges),
+        [held.resume_at for held in ranges],
     )
-    rest = [
-        HeldRange(held.claim, held.endpoint_id, held.resume_at, held.end)
-        for held in ranges
-        if held.resume_at < held.end
-    ]
-    await hold(connection, rest)
 
 
 def _arrays(ranges: Sequence[HeldRange]) -> list[list[int]]:
