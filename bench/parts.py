@@ -48,9 +48,13 @@ class BenchPostgres(PostgresServer):
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{key} = {value}\n" for key, value in settings.items())
 
-    @property
-    def pid(self) -> int:
-        return int((self._data / "postmaster.pid").read_text().split()[0])
+    def start(self) -> None:
+        super().start()
+        self.pid = int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return (self._data / "server.log").read_text(errors="replace")[-1500:]
 
 
 class Parts:
@@ -146,8 +150,19 @@ class Parts:
     def drop(self, database: Database) -> None:
         """Remove a database, so that the next run finds the disk as this one did."""
         name = database.dsn.rsplit("/", 1)[1]
+        if "postgres" in self.ended():
+            return  # whatever is wrong is being said already
         self._server.execute(f"DROP DATABASE {name} WITH (FORCE)")
         self._server.execute("CHECKPOINT")
+
+    def ended(self) -> dict[str, str]:
+        """Parts that were started and run no more, with their last words: no run can be right."""
+        words = {"postgres": lambda: self.postgres.last_words()}
+        return {
+            name: words.get(name, lambda: "")()
+            for name in ("kafka", "postgres", "sink")
+            if name in self.__dict__ and not Path(f"/proc/{getattr(self, name).pid}").exists()
+        }
 
     @property
     def _server(self) -> Database:

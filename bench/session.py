@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from bench import machine
 from bench.native import Missing
@@ -72,9 +73,14 @@ class Session:
             result.skipped = True
             result.failure = f"this machine has not got {missing}"
             self.say(f"[yellow]{name} skipped: {result.failure}[/yellow]")
-        except (Loss, AssertionError) as error:
-            result.failure = str(error)
-            self.say(f"[red]{name} failed: {error}[/red]")
+        except Exception as error:
+            # Loss above all; but whatever it is, the other scenarios still have something to say.
+            result.failure = str(error) if isinstance(error, Loss) else repr(error)
+            for part, words in self.parts.ended().items():
+                result.failure += f"\n{part} had ended: {words}"
+            self.say(f"[red]{name} failed[/red]: {escape(result.failure)}")
+            if not isinstance(error, Loss):
+                self._console.print_exception()
         finally:
             self._status.stop()
         result.seconds = time.monotonic() - started

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.results import Check, Figure, Report, Result
@@ -60,7 +61,8 @@ def show(report: Report, console: Console) -> None:
         for note in result.notes:
             console.print(f"  {note}", style="dim", highlight=False)
         if result.failure:
-            console.print(f"  no figures: {result.failure}", style="red", highlight=False)
+            failure = escape(result.failure)
+            console.print(f"  no figures: {failure}", style="red", highlight=False)
     checks = Table(title="Against the targets", title_justify="left", title_style="bold")
     for column in ("scenario", "claim", "target", "got", ""):
         checks.add_column(column)

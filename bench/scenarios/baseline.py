@@ -32,7 +32,7 @@ def run(session: Session, result: Result) -> None:
     runs = session.interleave(result, variants, session.runs(5))
     for name in (topic, short):
         session.parts.kafka.delete_topic(name)
-    result.figures_of(runs, [column for column in COLUMNS if column[0] != "parked"])
+    result.figures_of(runs, [c for c in COLUMNS if c[0] != "parked"])
     ratio = medians(runs[BASELINE], "cpu_us") / medians(runs[ONE], "cpu_us")
     result.check("CPU of the baseline, of dispatcherd's", 8, ratio, "times", at_least=True)
     layers = (

@@ -75,6 +75,7 @@ COLUMNS = (
     ("per_second", "per second", ""),
     ("peak_mb", "memory", "MB"),
     ("parked", "parked", ""),
+    ("connections", "connections", ""),
 )
 
 

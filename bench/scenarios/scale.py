@@ -152,6 +152,7 @@ def _figures(result: Result, measured: Runs) -> None:
             ("postgres_us", "Postgres", "µs"),
             ("per_second", "per second", ""),
             ("peak_mb", "memory", "MB"),
+            ("connections", "connections", ""),
             ("duplicates", "arrived twice", ""),
         ),
     )
