@@ -29,14 +29,9 @@ from dispatcherd.errors import StoreUnavailable
 from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import QUARANTINED, Window
 from dispatcherd.record import flush
+from dispatcherd.record.bounds import bounded
 from dispatcherd.record.catalogue import Catalogue
-from dispatcherd.record.connection import (
-    Connection,
-    Database,
-    bounded,
-    describe,
-    is_transient,
-)
+from dispatcherd.record.connection import Connection, Database, describe, is_transient
 from dispatcherd.record.gathering import Change, Gathering, Operation, QuarantineRow
 
 logger = log.get(__name__)
