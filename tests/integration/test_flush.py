@@ -166,7 +166,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "a NUL": {"webhook_id": "a\x00b"},
     "a lone surrogate": {"webhook_id": "a\ud800b"},
     "a null": {"webhook_id": None},
-    "an id too long for the index": {"webhook_id": "".join(chr(0x4E00 + i) for i in range(9_000))},
 }
 
 

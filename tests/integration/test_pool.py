@@ -121,7 +121,7 @@ async def post(session: aiohttp.ClientSession, url: str) -> int:
 
 def pool(names: Names | None = None, judge: AddressGuard | None = None, **settings: Any) -> Any:
     config = NetworkConfig(**{"keepalive_seconds": 60.0, **settings})
-    made = connector(config, judge or guard(), names)
+    made = connector(config, judge or guard(), resolver=names)
     return aiohttp.ClientSession(connector=made, timeout=aiohttp.ClientTimeout(total=10))
 
 
