@@ -7,8 +7,12 @@ refused, never touched. Leaves out: data migrations that need the daemon stopped
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from importlib.resources import files
+
+import asyncpg
 
 from dispatcherd import __version__
 from dispatcherd.delivery import Reason
@@ -42,7 +46,7 @@ def known_migrations() -> list[Migration]:
 
 async def schema_number(connection: Connection, schema: str) -> int:
     """The number of the last migration applied; 0 for an empty database."""
-    table = f"{schema}.schema_migrations"
+    table = f'"{schema}".schema_migrations'
     if await connection.fetchval("SELECT to_regclass($1)", table) is None:
         return 0
     return int(
@@ -75,7 +79,7 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
     async with connection.transaction():
         await connection.execute("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations (number int PRIMARY KEY, "
             "name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
@@ -100,6 +104,13 @@ async def migrate(connection: Connection, schema: str) -> list[Migration]:
     return applied
 
 
+# Not to_regclass: it may answer from a cache that an advisory lock does not bring up to date.
+_EXISTS = (
+    "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+    "WHERE c.relname = $1 AND n.nspname = current_schema())"
+)
+
+
 async def make_day_partitions(connection: Connection, days_ahead: int) -> int:
     """Create the `attempts` partitions of today and the days ahead, by the server's clock.
 
@@ -119,13 +130,19 @@ async def make_day_partitions(connection: Connection, days_ahead: int) -> int:
         )
         if taken:
             continue
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK + 1)
-            if await connection.fetchval("SELECT to_regclass($1)", name) is not None:
-                continue
-            await connection.execute(
-                f"CREATE TABLE {name} PARTITION OF attempts FOR VALUES "
-                f"FROM ('{row['day']}') TO (date '{row['day']}' + 1)"
-            )
-            made += 1
+        # A row of that day may come between the look and the partition.
+        with suppress(asyncpg.CheckViolationError):
+            made += await _make_day_partition(connection, name, row["day"])
     return made
+
+
+async def _make_day_partition(connection: Connection, name: str, day: date) -> bool:
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK + 1)
+        if await connection.fetchval(_EXISTS, name):
+            return False  # made by another process, which had the lock before us
+        await connection.execute(
+            f"CREATE TABLE {name} PARTITION OF attempts FOR VALUES "
+            f"FROM ('{day}') TO (date '{day}' + 1)"
+        )
+    return True
