@@ -110,7 +110,8 @@ async def test_flushes_go_on_while_partitions_are_made(store: Store) -> None:
     for days in range(1, 20):
         await make(store.database, days)
     stop.set()
-    assert await store.value("SELECT count(*) FROM attempts") == 100 * await flushing
+    flushed = await flushing
+    assert await store.value("SELECT count(*) FROM attempts") == 100 * flushed
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
