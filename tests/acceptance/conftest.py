@@ -46,12 +46,12 @@ def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+def postgres_server() -> Iterator[PostgresServer]:
     """The shared server: for tests that do it no harm."""
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"), durable=False)
+    server = PostgresServer(durable=False)
     server.start()
     yield server
-    server.stop()
+    server.remove()
 
 
 @pytest.fixture
@@ -61,12 +61,12 @@ def database(postgres_server: PostgresServer) -> Database:
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+def own_postgres() -> Iterator[PostgresServer]:
     """A server to break, with fsync on."""
-    server = PostgresServer(tmp_path / "postgres", durable=True)
+    server = PostgresServer(durable=True)
     server.start()
     yield server
-    server.stop()
+    server.remove()
 
 
 @pytest.fixture
