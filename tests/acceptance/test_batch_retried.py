@@ -28,7 +28,7 @@ def test_a_batch_that_failed_is_tried_again_with_its_members_and_its_id(
         "batch": {"max_events": 10, "max_wait_seconds": 5},
         "retry": {"schedule_seconds": [0, 0.5], "max_attempts": 10, "jitter": 0},
     }
-    publish(kafka.bootstrap, topic, events(range(10)))
+    publish(kafka.bootstrap, topic, events(range(10), partitions=1))
     one = daemon(config_for(kafka.bootstrap, database.dsn, topic, [endpoint])).migrate().start()
     wait_all_accepted(receivers, "batched", range(10))
     ledger = receivers.ledger("batched")
