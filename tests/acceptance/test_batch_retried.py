@@ -36,6 +36,7 @@ def test_a_batch_that_failed_is_tried_again_with_its_members_and_its_id(
     assert ledger.requests == 3, kept
     assert len(set(kept)) == 1, kept
     assert kept[0][1] == 10
+    database.wait_until("SELECT count(*) FROM attempts", 30)
     numbers = database.fetch("SELECT number, count(*) FROM attempts GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in numbers] == [(1, 10), (2, 10), (3, 10)]
     one.stop()
