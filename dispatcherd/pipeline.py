@@ -112,8 +112,16 @@ class Pipeline:
         self.endpoints = Endpoints(config, self.exchange.target)
         slots = HostSlots(config.network.max_connections_per_host, config.network.max_connections)
         self.sender = Sender(
-            self.endpoints, self.exchange, slots, self.recorder, timers, metrics, self.incarnation
+            self.endpoints,
+            self.exchange,
+            slots,
+            self.recorder,
+            timers,
+            metrics,
+            self.incarnation,
+            config.network.max_connections,
         )
+        timers.on_lag = self.sender.keep_pace
         self.parking = Parking(self.endpoints, self.recorder, config.limits, metrics)
         self.intake = Intake(
             config,

@@ -186,6 +186,17 @@ class HostSlots:
             self._list(host)
         return False
 
+    def resize(self, total: int) -> None:
+        """From now on so many in all; what is above it is not taken back, only not given again."""
+        grown = total > self._total
+        self._total = total
+        if grown and self._heads and not self._offering:
+            self._offering = True
+            try:
+                self._offer()
+            finally:
+                self._offering = False
+
     def contended(self, host: str) -> bool:
         """Whether somebody waits for a slot of this host, or for any: give yours back then."""
         return host in self._waiting or bool(self._heads)

@@ -68,6 +68,8 @@ class Retries:
         self.waiting_bytes = 0
         self._survey_at = 0.0
         self._requests_at = 0.0
+        self._fired: dict[Lane, None] = {}
+        """Lanes with deliveries that have come due and that the sender has not been told of."""
         self._wake = asyncio.Event()
         self.on_granted: Callable[[int], None] = lambda count: None
 
@@ -127,6 +129,14 @@ class Retries:
             self.leave(delivery, self._timers.now())
         else:
             lane.offer_due(delivery)
+            # Told after all that are due in this tick: a batch that failed together is whole again.
+            if not self._fired:
+                asyncio.get_running_loop().call_soon(self._poke_fired)
+            self._fired[lane] = None
+
+    def _poke_fired(self) -> None:
+        fired, self._fired = self._fired, {}
+        for lane in fired:
             self._poke(lane)
 
     def _off_wheel(self, delivery: Delivery) -> Lane | None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from dispatcherd.batch import batch_id, encode, failed_members
+from dispatcherd.concurrency import ConcurrencyLimit
 from dispatcherd.delivery import (
     Attempt,
     Delivery,
@@ -40,6 +41,8 @@ from dispatcherd.timers import Timers
 # Looking up a member of an enum costs Python 3.11 70 ns each time.
 _DELIVERED, _INTERRUPTED, _FENCED = OutcomeKind.DELIVERED, Reason.INTERRUPTED, Hold.FENCED
 _PARTIAL = Reason.PARTIAL_FAILURE
+_COUNT_EVERY_SECONDS = 0.25
+_HANGING_SECONDS = 0.5
 _EXCHANGES_PER_START = 1 << 36
 """Exchange ids: the process start in the high bits, a counter in the low ones."""
 
@@ -77,6 +80,7 @@ class Sender:
         timers: Timers,
         metrics: Metrics,
         incarnation: int,
+        most_exchanges: int,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._endpoints = endpoints
@@ -89,7 +93,10 @@ class Sender:
         self._next_exchange = incarnation * _EXCHANGES_PER_START
         self._blocked: dict[Lane, None] = {}
         self._wakers: dict[Lane, Callable[[], None]] = {}
-        self._in_air = 0
+        self._under_way: dict[_Exchange, None] = {}
+        self._concurrency = ConcurrencyLimit(most_exchanges)
+        self._hanging = 0
+        self._counted_at = 0.0
         self._landed = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.open = False
@@ -153,6 +160,14 @@ class Sender:
         lane.linger = None
         self.poke(lane)
 
+    def keep_pace(self, now: float, lag_seconds: float) -> None:
+        """The loop has come round, late or in time: allow fewer exchanges, or more."""
+        if now - self._counted_at > _COUNT_EVERY_SECONDS:
+            self._counted_at = now
+            begun_before = now - _HANGING_SECONDS
+            self._hanging = sum([e.started < begun_before for e in self._under_way])
+        self._slots.resize(self._concurrency.adjust(lag_seconds, self._hanging))
+
     # --- one exchange ----------------------------------------------------------------------
 
     def _begin(self, exchange: _Exchange, now: float) -> bool:
@@ -192,7 +207,7 @@ class Sender:
         if single:
             lines += b"x-webhook-type: %b\r\n" % event.type.encode("ascii")
         lane.in_air += 1
-        self._in_air += 1
+        self._under_way[exchange] = None
         self._exchange.post(outlet.target, lines, body, now + endpoint.timeout_seconds, exchange)
         return True
 
@@ -202,7 +217,7 @@ class Sender:
         lane = exchange.lane
         now = self._timers.now()
         lane.in_air -= 1
-        self._in_air -= 1
+        del self._under_way[exchange]
         self._complete(exchange, response, now)
         host = exchange.host
         if (
@@ -217,7 +232,7 @@ class Sender:
         ):
             return
         self._slots.give(host)
-        if self._in_air == 0:
+        if not self._under_way:
             self._landed.set()
         self.poke(lane)
 
@@ -302,7 +317,7 @@ class Sender:
     async def drain(self, timeout_seconds: float) -> int:
         """Start nothing new; let exchanges finish, then interrupt the rest. Returns how many."""
         self.open = False
-        if not self._in_air:
+        if not self._under_way:
             return 0
         self._landed.clear()
         try:

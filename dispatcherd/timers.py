@@ -29,6 +29,8 @@ class Timers:
         self.last_beat = self.now()
         """When the loop last came round; a long gap means that the process did not run."""
         self.on_gap: Callable[[float], None] = lambda seconds: None
+        self.on_lag: Callable[[float, float], None] = lambda now, lag_seconds: None
+        """Told at each tick how late it was."""
         self.gap_seconds = float("inf")
 
     def schedule(self, at: float, callback: Callable[[Any], None], argument: Any) -> Timer:
@@ -56,7 +58,8 @@ class Timers:
             before = self.now()
             await asyncio.sleep(self._tick)
             now = self.now()
-            self._metrics.loop_lag = max(0.0, now - before - self._tick)
+            lag = self._metrics.loop_lag = max(0.0, now - before - self._tick)
+            self.on_lag(now, lag)
             self.check_gap(now)
             self.last_beat = now
             ran = 0

@@ -7,8 +7,12 @@ refused, never touched. Leaves out: data migrations that need the daemon stopped
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from importlib.resources import files
+
+import asyncpg
 
 from dispatcherd import __version__
 from dispatcherd.delivery import Reason
@@ -126,13 +130,19 @@ async def make_day_partitions(connection: Connection, days_ahead: int) -> int:
         )
         if taken:
             continue
-        async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK + 1)
-            if await connection.fetchval(_EXISTS, name):
-                continue  # made by another process, which had the lock before us
-            await connection.execute(
-                f"CREATE TABLE {name} PARTITION OF attempts FOR VALUES "
-                f"FROM ('{row['day']}') TO (date '{row['day']}' + 1)"
-            )
-            made += 1
+        # A row of that day may come between the look and the partition.
+        with suppress(asyncpg.CheckViolationError):
+            made += await _make_day_partition(connection, name, row["day"])
     return made
+
+
+async def _make_day_partition(connection: Connection, name: str, day: date) -> bool:
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK + 1)
+        if await connection.fetchval(_EXISTS, name):
+            return False  # made by another process, which had the lock before us
+        await connection.execute(
+            f"CREATE TABLE {name} PARTITION OF attempts FOR VALUES "
+            f"FROM ('{day}') TO (date '{day}' + 1)"
+        )
+    return True

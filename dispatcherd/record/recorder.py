@@ -30,6 +30,7 @@ from dispatcherd.errors import StoreUnavailable
 from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import QUARANTINED, Window
 from dispatcherd.record import flush
+from dispatcherd.record.bounds import bounded
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Connection, Database, describe, is_transient
 from dispatcherd.record.gathering import Change, Gathering, HeldRange, Operation, QuarantineRow
@@ -60,6 +61,8 @@ class Recorder:
         self._incarnation = incarnation
         self._interval = postgres.flush_interval_seconds
         self._flush_rows = postgres.flush_max_rows
+        # Each statement has its own bound; this one is for what asyncpg itself does not bound.
+        self._flush_seconds = 3 * postgres.statement_timeout_seconds
         self._max_rows = limits.unrecorded_rows
         self._max_bytes = limits.unrecorded_bytes
         self._metrics = metrics
@@ -354,20 +357,8 @@ class Recorder:
             started = self._clock()
             try:
                 connection = await self._connected()
-                if self._doubtful and await flush.already_committed(
-                    connection, self._incarnation, contents.number
-                ):
-                    break
-                refused = await flush.write(
-                    connection,
-                    self._incarnation,
-                    contents,
-                    self._clock(),
-                    self._catalogue.ids,
-                )
-                if refused:
-                    self._metrics.rows_refused += refused
-                    logger.error("rows_refused_by_postgres", rows=refused, flush=contents.number)
+                async with bounded(connection, self._flush_seconds):
+                    await self._write_once(connection, contents)
                 break
             except Exception as error:
                 if not isinstance(error, StoreUnavailable) and not is_transient(error):
@@ -388,6 +379,18 @@ class Recorder:
             self.healthy = True
             logger.warning("postgres_available_again", unrecorded=self.rows)
         self._metrics.flushed(len(contents.attempts), self._clock() - started)
+
+    async def _write_once(self, connection: Connection, contents: Gathering) -> None:
+        if self._doubtful and await flush.already_committed(
+            connection, self._incarnation, contents.number
+        ):
+            return
+        refused = await flush.write(
+            connection, self._incarnation, contents, self._clock(), self._catalogue.ids
+        )
+        if refused:
+            self._metrics.rows_refused += refused
+            logger.error("rows_refused_by_postgres", rows=refused, flush=contents.number)
 
     def _finish(self, contents: Gathering) -> None:
         self._frozen = None

@@ -1,0 +1,39 @@
+"""How many exchanges may be under way when the process itself is the bottleneck.
+
+Exchanges beyond what one core can serve only wait in sockets: they add latency, and connections
+that push each other out of the pool. So while the event loop is late the limit falls, and while it
+keeps up the limit rises, by little: additive increase, multiplicative decrease (D. Chiu and R. Jain,
+"Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989).
+
+Invariant: the limit stays between `_LEAST` and the configured total; exchanges that have been under
+way for long (a receiver that hangs) are counted on top, so that they take nobody's place. Pure.
+Leaves out: measuring (timers), and holding to it (pool.HostSlots).
+"""
+
+from __future__ import annotations
+
+_LEAST = 128
+_LATE_SECONDS = 0.003
+_SMOOTHING = 0.2
+_DECREASE = 0.9
+_INCREASE = 16
+
+
+class ConcurrencyLimit:
+    """Adjusted every few hundredths of a second."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._least = min(_LEAST, most)
+        self._lag = 0.0
+        self.moving = float(min(2 * _LEAST, most))
+        """Exchanges that may be under way beside those that hang."""
+
+    def adjust(self, lag_seconds: float, hanging: int) -> int:
+        """The new limit in all, from how late the loop was and how many exchanges hang."""
+        self._lag += _SMOOTHING * (lag_seconds - self._lag)
+        if self._lag > _LATE_SECONDS:
+            self.moving = max(self._least, self.moving * _DECREASE)
+        else:
+            self.moving = min(self._most, self.moving + _INCREASE)
+        return min(self._most, int(self.moving) + hanging)
