@@ -2,7 +2,7 @@
 
 Exchanges beyond what one core can serve only wait in sockets: they add latency, and connections
 that push each other out of the pool. So while the event loop is late the limit falls, and while it
-keeps up the limit rises, by little: additive increase, multiplicative decrease (D. Chiu and R. Jain,
+keeps up the limit rises, by little: additive increase, multiplicative decrease (D. Chiu, R. Jain,
 "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989).
 
 Invariant: the limit stays between `_LEAST` and the configured total; exchanges that have been under
