@@ -16,16 +16,16 @@ from typing import TypeVar
 
 from dispatcherd import log
 from dispatcherd.adopt import Adoption
-from dispatcherd.claim import Ownership, Tenure
+from dispatcherd.claim import Ownership
 from dispatcherd.commit import Committer
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets
 from dispatcherd.consume import Consumer
-from dispatcherd.delivery import Delivery, Reason
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import LogUnavailable, StartTimeout, StoreUnavailable
 from dispatcherd.exchange import FastExchange
 from dispatcherd.fetch import FetchLoop
+from dispatcherd.handover import Handover
 from dispatcherd.intake import Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
@@ -66,7 +66,6 @@ class Pipeline:
         self.catalogue = Catalogue(self.database, config.decode.max_types)
         self.quota = Quota(config.limits.owed_per_endpoint, config.limits.owed_total)
         self.incarnation = 0
-        self.ready = False
         self.built = False
         """The stages exist: before that there is nothing to look at."""
         self._waiting_for = "postgres", "not asked yet"
@@ -101,6 +100,13 @@ class Pipeline:
         await self.database.close()
 
     def _build(self) -> None:
+        self._build_way()
+        self._build_around()
+        self._connect()
+        self.built = True
+
+    def _build_way(self) -> None:
+        """From Kafka to the receivers and to Postgres."""
         config, metrics, timers = self._config, self.metrics, self.timers
         self.recorder = Recorder(
             self.database, self.catalogue, self.incarnation, config.postgres, config.limits, metrics
@@ -121,7 +127,6 @@ class Pipeline:
             self.incarnation,
             config.network.max_connections,
         )
-        timers.on_lag = self.sender.keep_pace
         self.parking = Parking(self.endpoints, self.recorder, config.limits, metrics)
         self.intake = Intake(
             config,
@@ -143,6 +148,10 @@ class Pipeline:
             metrics,
             skip_unreadable=config.kafka.on_unreadable == "skip",
         )
+
+    def _build_around(self) -> None:
+        """What brings back, looks after and keeps up."""
+        config, metrics, timers = self._config, self.metrics, self.timers
         self.rereader = Rereader(
             config,
             self._secrets.sasl_password,
@@ -176,15 +185,22 @@ class Pipeline:
             config.endpoints,
             self._secrets.endpoint_keys,
         )
+
+    def _connect(self) -> None:
+        """Who tells whom."""
+        timers = self.timers
+        timers.on_lag = self.sender.keep_pace
         self.sender.on_retry = self.retries.schedule
         self.recorder.on_room = self.sender.unblock
         self.recorder.on_committed = self._committed
-        self.ownership.on_begun = self._begun
-        self.ownership.on_suspended = self._suspended
-        self.ownership.on_dropped = self._dropped
+        handover = Handover(
+            self.endpoints, self.intake, self.sender, self.retries, self.recorder, timers
+        )
+        self.ownership.on_begun = handover.begun
+        self.ownership.on_suspended = handover.suspended
+        self.ownership.on_dropped = handover.dropped
         self.intake.on_recreated = self.fetching.doubted.append
         timers.on_gap = self._gap
-        self.built = True
 
     async def _check_schema(self) -> None:
         async with self.database.session() as connection:
@@ -256,7 +272,6 @@ class Pipeline:
         def left(keep: float) -> float:
             return max(0.1, started + budget - keep - time.monotonic())
 
-        self.ready = False
         for name in (
             "claim",
             "commit",
@@ -299,40 +314,6 @@ class Pipeline:
         self.retries.count(contents)
         if contents.fenced:
             self.ownership.lost(contents.fenced)
-
-    def _begun(self, tenures: list[Tenure]) -> None:
-        for tenure in tenures:
-            aside, tenure.window.aside = tenure.window.aside, []
-            for delivery in aside:
-                lane = self.endpoints.lanes.get(delivery.endpoint_id)
-                if lane is None:
-                    self.recorder.bury(delivery, Reason.ENDPOINT_REMOVED)
-                    continue
-                lane.offer(delivery)
-        self.ready = True
-        self.retries.look_again()
-        for lane in list(self.endpoints.lanes.values()):
-            self.sender.poke(lane)
-
-    def _suspended(self, tenures: list[Tenure]) -> None:
-        self.intake.forget([tenure.tp for tenure in tenures])
-        windows = {claim: t.window for t in tenures for claim in t.claims}
-        now = self.timers.now()
-        for lane in self.endpoints.lanes.values():
-            for delivery in lane.withdraw(set(windows)):
-                self._set_aside(delivery, windows[delivery.event.claim].aside, now)
-
-    def _set_aside(self, delivery: Delivery, aside: list[Delivery], now: float) -> None:
-        if delivery.owed:
-            self.retries.leave(delivery, now)
-        else:
-            aside.append(delivery)
-
-    def _dropped(self, tenure: Tenure) -> None:
-        self.intake.forget([tenure.tp])
-        for lane in self.endpoints.lanes.values():
-            lane.withdraw(set(tenure.claims))
-        self.retries.dropped(tenure)
 
     def _gap(self, seconds: float) -> None:
         logger.warning("process_was_frozen", seconds=round(seconds, 1))

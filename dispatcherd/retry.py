@@ -284,7 +284,7 @@ class Retries:
         while True:
             try:
                 full, free = self._quota.look(await backlog.owed_by_endpoint(self._database))
-                self._recorder.end_holds(free)
+                self._recorder.holding.end(free)
                 for number in full:
                     self._say(logger.error, "owed_cap_reached", number)
                 for number in free:

@@ -34,6 +34,7 @@ from dispatcherd.record.bounds import bounded
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Connection, Database, describe, is_transient
 from dispatcherd.record.gathering import Change, Gathering, HeldRange, Operation, QuarantineRow
+from dispatcherd.record.holding import Holding
 
 logger = log.get(__name__)
 
@@ -93,8 +94,7 @@ class Recorder:
         self._connection: Connection | None = None
         self._doubtful = False
         self._awaited: list[tuple[int, asyncio.Future[None]]] = []
-        self._holding: dict[tuple[Claim, int], HeldRange] = {}
-        """Ranges that are being extended, by claim and endpoint."""
+        self.holding = Holding()
 
     # --- reserving -------------------------------------------------------------------------
 
@@ -220,19 +220,10 @@ class Recorder:
     def hold(self, window: Window, offset: int, endpoint_id: int) -> None:
         """Owe a record to an endpoint without a row: its offset joins the range that is read again
         later. The record must be in the window already; that settles it for Kafka's sake."""
-        open_range = self._holding.get((window.claim, endpoint_id))
-        if open_range is None:
-            open_range = HeldRange(window.claim, endpoint_id, offset, offset + 1)
-            self._holding[(window.claim, endpoint_id)] = open_range
-        open_range.end = offset + 1
-        self._open.held[open_range.key] = replace(open_range)
+        grown = self.holding.extend(window.claim, endpoint_id, offset)
+        self._open.held[grown.key] = grown
         self._open.settled.append((window.claim, offset, endpoint_id))
         self._wake()
-
-    def end_holds(self, endpoint_ids: set[int]) -> None:
-        """These endpoints have room again: what comes for them is no longer held."""
-        for key in [key for key in self._holding if key[1] in endpoint_ids]:
-            del self._holding[key]
 
     def reread(self, held: HeldRange) -> None:
         """Everything below `held.resume_at` has been parked by now: in the same flush."""
@@ -252,8 +243,7 @@ class Recorder:
     def forget(self, claim: Claim) -> None:
         """The claim is somebody else's: nothing gathered for it counts but its attempts."""
         self.windows.pop(claim, None)
-        for key in [key for key in self._holding if key[0] is claim]:
-            del self._holding[key]
+        self.holding.forget(claim)
 
     def _settle(self, delivery: Delivery) -> None:
         event = delivery.event
