@@ -3,133 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 
-import pytest
-
-from dispatcherd.config.model import LimitsConfig, PostgresConfig
 from dispatcherd.delivery import (
     Attempt,
-    Claim,
     Delivery,
-    Outcome,
-    OutcomeKind,
     Reason,
     Refused,
     Stage,
 )
-from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
-from dispatcherd.record.connection import Database
-from dispatcherd.record.gathering import Gathering
-from dispatcherd.record.recorder import Recorder
-from tests.rig.postgres import PostgresServer
-from tests.rig.proxy import Proxy
-from tests.rig.store import Store, event, until
+from tests.rig.recording import (
+    DELIVERED,
+    RETRY,
+    recording,
+)
+from tests.rig.store import Store, event
 from tests.rig.store import store as store_on
-
-STATEMENT_SECONDS = 3.0
-DELIVERED = Outcome(OutcomeKind.DELIVERED, Reason.OK)
-RETRY = Outcome(OutcomeKind.RETRY, Reason.UNAVAILABLE, 60.0)
-
-
-class Recording:
-    """A recorder that runs, with one claim and its window."""
-
-    def __init__(self, recorder: Recorder, window: Window, metrics: Metrics) -> None:
-        self.recorder = recorder
-        self.window = window
-        self.metrics = metrics
-        self.flushed: list[Gathering] = []
-        recorder.windows[window.claim] = window
-        recorder.on_committed = self.flushed.append
-
-    def take_in(self, offset: int, *endpoints: int) -> list[Delivery]:
-        made = event(self.window.claim, offset)
-        deliveries = {n: Delivery(made, n, 0.0) for n in endpoints or (1,)}
-        self.window.add(offset, dict(deliveries), 0.0, made.size)
-        return list(deliveries.values())
-
-    def attempt(self, delivery: Delivery, outcome: Outcome = DELIVERED) -> bool:
-        """As the sender does: a place first, then the outcome and what follows from it."""
-        if not self.recorder.try_reserve(1, delivery.event.size):
-            return False
-        delivery.attempts += 1
-        status = 200 if outcome is DELIVERED else 503
-        number = delivery.event.offset * 1_000 + delivery.attempts
-        self.recorder.attempt(
-            Attempt(delivery, number, delivery.attempts, 1.7e9, 0.01, status, outcome, True)
-        )
-        if outcome is DELIVERED:
-            self.recorder.delivered(delivery)
-        else:
-            self.recorder.owe(delivery, 1e9, outcome.reason, status)
-        return True
-
-
-@asynccontextmanager
-async def recording(
-    store: Store,
-    database: Database | None = None,
-    claim: Claim | None = None,
-    **limits: int,
-) -> AsyncIterator[Recording]:
-    """Runs until the end of the block; a fault of the recorder fails the test."""
-    claim = claim or await store.claim()
-    metrics = Metrics()
-    recorder = Recorder(
-        database or store.database,
-        store.catalogue,
-        store.incarnation,
-        PostgresConfig(flush_interval_seconds=0.01, statement_timeout_seconds=STATEMENT_SECONDS),
-        LimitsConfig(**limits),
-        metrics,
-    )
-    running = asyncio.create_task(recorder.run())
-    try:
-        yield Recording(recorder, Window(claim, 0), metrics)
-    finally:
-        failed = running.done()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-        await recorder.close()
-        assert not failed
-
-
-@pytest.fixture
-def proxy(postgres: PostgresServer) -> Iterator[Proxy]:
-    one = Proxy(postgres.port)
-    yield one
-    one.stop()
-
-
-@asynccontextmanager
-async def through(proxy: Proxy, dsn: str) -> AsyncIterator[Database]:
-    """A database behind the proxy."""
-    before = dsn.rsplit("/", 1)[1]
-    database = Database(
-        PostgresConfig(
-            dsn=f"postgresql://postgres@127.0.0.1:{proxy.port}/{before}",
-            connect_timeout_seconds=2.0,
-            statement_timeout_seconds=STATEMENT_SECONDS,
-        )
-    )
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-async def becomes(condition: Callable[[], bool]) -> None:
-    """Until it is true."""
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 (it has no event)
-            await asyncio.sleep(0.01)
-
 
 # --- what is handed in ---------------------------------------------------------------------
 
@@ -216,144 +105,6 @@ async def test_a_delivery_that_was_parked_in_the_air_records_its_outcome(store: 
     assert await store.value("SELECT count(*) FROM deliveries") == 0
     assert await store.value("SELECT count(*) FROM bodies") == 0
     assert await store.value("SELECT count(*) FROM attempts") == 1
-
-
-# --- Postgres's faults ---------------------------------------------------------------------
-
-
-async def test_a_flush_whose_commit_was_answered_to_nobody_is_not_written_twice(
-    store: Store, proxy: Proxy, dsn: str
-) -> None:
-    async with through(proxy, dsn) as database, recording(store, database) as one:
-        one.attempt(one.take_in(0)[0])
-        await one.recorder.drained(10)
-        for offset in range(1, 6):
-            proxy.cut_answer_to(b"COMMIT")
-            one.attempt(one.take_in(offset)[0])
-            assert await one.recorder.drained(20)
-            assert one.window.durable_watermark == offset + 1
-        assert proxy.cuts == 5
-        assert one.metrics.flush_failures >= 5
-        assert one.recorder.healthy
-        assert (one.recorder.rows, one.recorder.bytes) == (0, 0)
-    found = await store.fetch('SELECT "offset" FROM attempts ORDER BY 1')
-    assert found == [(offset,) for offset in range(6)]
-
-
-async def test_each_attempt_is_recorded_once_while_backends_are_ended_at_random(
-    store: Store,
-) -> None:
-    draw = random.Random(4)
-    rounds, count = 60, 300
-
-    async def end_backends(seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await store.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
-            "datname = current_database() AND pid <> pg_backend_pid() AND query !~ 'terminate'"
-        )
-
-    async with recording(store) as one:
-        for start in range(0, rounds * count, count):
-            for offset in range(start, start + count):
-                [delivery] = one.take_in(offset)
-                assert one.attempt(delivery, DELIVERED if offset % 10 else RETRY)
-            await end_backends(draw.random() * 0.04)
-            assert await one.recorder.drained(20)
-        assert one.metrics.flush_failures > rounds // 10
-        assert one.window.durable_watermark == rounds * count
-    rows = await store.fetch('SELECT count(*), count(DISTINCT "offset") FROM attempts')
-    assert rows == [(rounds * count, rounds * count)]
-    assert await store.value("SELECT count(*) FROM deliveries") == rounds * count // 10
-    assert await store.value("SELECT watermark FROM progress") == rounds * count
-
-
-async def test_without_postgres_the_buffer_fills_to_its_cap_and_is_written_when_it_is_back(
-    store: Store, proxy: Proxy, dsn: str
-) -> None:
-    async with (
-        through(proxy, dsn) as database,
-        recording(store, database, unrecorded_rows=50) as one,
-    ):
-        proxy.cut()
-        taken = [one.take_in(offset)[0] for offset in range(80)]
-        accepted = [delivery for delivery in taken if one.attempt(delivery)]
-        assert len(accepted) == 50
-        await becomes(lambda: not one.recorder.healthy)
-        assert not one.recorder.try_reserve(1)
-        assert one.window.durable_watermark == 0
-        rooms: list[int] = []
-        one.recorder.on_room = lambda: rooms.append(one.recorder.rows)
-        proxy.heal()
-        assert await one.recorder.drained(30)
-        assert rooms == [0]
-        assert one.recorder.healthy
-        assert one.window.durable_watermark == 50
-    assert await store.value("SELECT count(*) FROM attempts") == 50
-
-
-async def test_the_cap_in_bytes_holds_and_one_outcome_of_any_size_is_taken(store: Store) -> None:
-    async with recording(store, unrecorded_bytes=1_000) as one:
-        assert one.recorder.try_reserve(1, 10_000)
-        assert not one.recorder.try_reserve(1, 1)
-        one.recorder.release(1, 10_000)
-        assert one.recorder.try_reserve(1, 600)
-        assert not one.recorder.try_reserve(1, 600)
-        assert one.recorder.try_reserve(1, 400)
-        one.recorder.release(2, 1_000)
-
-
-async def test_a_frozen_postgres_costs_time_and_nothing_else(
-    store: Store, proxy: Proxy, dsn: str
-) -> None:
-    """A server that answers nothing and resets nothing: only our own timeouts end the wait."""
-    async with through(proxy, dsn) as database, recording(store, database) as one:
-        one.attempt(one.take_in(0)[0])
-        await one.recorder.drained(10)
-        proxy.go_dark()
-        one.attempt(one.take_in(1)[0])
-        await becomes(lambda: not one.recorder.healthy)
-        proxy.heal()
-        assert await one.recorder.drained(30)
-        assert one.window.durable_watermark == 2
-    assert await store.value("SELECT count(*) FROM attempts") == 2
-
-
-SLOW = """
-    CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
-        'BEGIN IF NEW."offset" = 1 THEN PERFORM pg_sleep(2); END IF; RETURN NEW; END';
-    CREATE TRIGGER slow BEFORE INSERT ON attempts FOR EACH ROW EXECUTE FUNCTION slow();
-"""
-SLEEPS = (
-    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE query ~ '^COPY' AND "
-    "wait_event = 'PgSleep' AND datname = current_database())"
-)
-
-
-@pytest.mark.parametrize("fault", ["ended", "frozen"])
-async def test_a_copy_that_waits_for_room_in_the_socket_does_not_wait_for_ever(
-    store: Store, proxy: Proxy, dsn: str, fault: str
-) -> None:
-    """asyncpg waits there without a bound, and hears nothing of a connection that is lost."""
-    await store.execute(SLOW)
-    async with through(proxy, dsn) as database, recording(store, database) as one:
-        for offset in range(10_000):
-            [delivery] = one.take_in(offset)
-            delivery.event.id = f"{offset:02000d}"  # 20 MB: more than the kernel keeps
-            one.attempt(delivery)
-        await until(store, SLEEPS)
-        if fault == "ended":
-            await store.fetch("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                              "WHERE query ~ '^COPY'")  # fmt: skip
-        else:
-            proxy.go_dark()
-        await becomes(lambda: not one.recorder.healthy)
-        proxy.heal()
-        await store.execute("DROP TRIGGER slow ON attempts")
-        assert await one.recorder.drained(60)
-        assert one.window.durable_watermark == 10_000
-    rows = await store.fetch('SELECT count(*), count(DISTINCT "offset") FROM attempts')
-    assert rows == [(10_000, 10_000)]
 
 
 # --- fencing, and the end ------------------------------------------------------------------

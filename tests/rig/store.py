@@ -15,13 +15,17 @@ from typing import Any
 from dispatcherd.config.model import PostgresConfig
 from dispatcherd.delivery import Claim, Delivery, Event, Reason, Shape
 from dispatcherd.offsets import Window
-from dispatcherd.record import claims, deployment, migrate
+from dispatcherd.record import claims, deployment, flush, migrate
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Connection, Database
 from dispatcherd.record.flush import ATTEMPT_COLUMNS
 from dispatcherd.record.gathering import AttemptRow, Change, Gathering, Operation
 
 TYPE = "order.created"
+OWED = (
+    'SELECT "offset", endpoint_id, state, reason, status, attempts, cycle_start '
+    'FROM deliveries ORDER BY "offset", endpoint_id'
+)
 
 
 class Store:
@@ -149,3 +153,19 @@ def gathering(
         contents.put(one)
     contents.progress.extend(window.snapshot() for window in windows)
     return contents
+
+
+async def write(store: Store, contents: Gathering) -> int:
+    """Write a flush, on a connection of its own; the rows refused."""
+    async with store.connection() as connection:
+        return await flush.write(
+            connection, store.incarnation, contents, time.monotonic(), store.catalogue.ids
+        )
+
+
+def delivery(claim: Claim, offset: int, endpoint_id: int = 1, **state: Any) -> Delivery:
+    """A delivery that has no row yet, in any state."""
+    made = Delivery(event(claim, offset), endpoint_id, 0.0)
+    for name, value in state.items():
+        setattr(made, name, value)
+    return made

@@ -12,9 +12,12 @@ from dispatcherd.delivery import (
     RetryPolicy,
     Shape,
 )
+from dispatcherd.lane import Lane
 from dispatcherd.route import MATCH_ALL
 
 CLAIM = Claim("orders", 1, 0, 1, b"k" * 16)
+BIG = 10**9
+"""No bound, where a test does not speak of one."""
 
 
 def make_event(
@@ -61,3 +64,15 @@ def make_delivery(
     """A delivery whose event holds `size` bytes of body."""
     event = make_event(offset, b"x" * size, claim=claim)
     return Delivery(event, endpoint_id, entered_at, owed=owed)
+
+
+def make_lane(
+    max_deliveries: int = 10,
+    max_bytes: int = BIG,
+    max_events: int = 1,
+    batch_bytes: int = BIG,
+    wait: float = 0.0,
+) -> Lane:
+    """An empty lane."""
+    policy = BatchPolicy(max_events, batch_bytes, wait)
+    return Lane(make_endpoint(batch=policy), max_deliveries, max_bytes)
