@@ -18,7 +18,7 @@ from tests.rig.producer import events, publish
 from tests.rig.receivers import Receivers
 
 COUNT = 8_000
-HEALTHY = ("one", "two", "three")
+HEALTHY = ("one", "two", "three", "four", "five")
 
 
 def _config(
