@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.faults.ledger import End, Ledger, Life, Place
+from tests.faults.ledger import FROZEN, End, Ledger, Life, Place
 from tests.faults.matching import Exchange, Matched
 from tests.faults.repeats import Cause, Repeat, crashed
 
@@ -202,7 +202,7 @@ def _unhindered(ledger: Ledger, life: Life, start: float, end: float) -> float:
     hindered = [
         (f.began, (f.ended or end) + _ANSWERED_SECONDS)
         for f in ledger.overlapping(start - _ANSWERED_SECONDS, end, ("postgres", "member"))
-        if f.part == "postgres" or (f.name == "freeze" and f.target == member)
+        if f.part == "postgres" or (f.name == FROZEN and f.target == member)
     ]
     free, at = 0.0, start
     for begin, until in sorted(hindered):

@@ -14,6 +14,9 @@ from enum import Enum
 Place = tuple[int, int]
 """(partition, offset)"""
 
+FROZEN = "frozen"
+"""The name of the fault that stops a member (SIGSTOP) and lets it go on later."""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
