@@ -6,6 +6,7 @@ and receivers. Leaves out: what is done to it (tools, scenarios).
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ class Setting:
     events_per_second: float = 60.0
     partitions: int = 8
     session_seconds: float = 3.0
+    longest_seconds: float = 8.0
+    """Of a fault that lasts: a frozen server, a receiver's manner."""
     settle_seconds: float = _SETTLE_SECONDS
     memory_bytes: int = MEMORY_BYTES
 
@@ -54,6 +57,8 @@ class Parts:
         self.kafka_proxy = Proxy(free_port())
         self.kafka = KafkaBroker(folder / "kafka", self.kafka_proxy)
         self.kafka.start()
+        self.broker_needed = threading.Lock()
+        """Held by whoever takes the broker away, and by whoever must find it there."""
         self.server = PostgresServer(durable=True)
         self.server.start()
         self.postgres_proxy = Proxy(self.server.port)

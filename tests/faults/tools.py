@@ -124,7 +124,8 @@ def forget_group(stand: Stand, chance: random.Random) -> None:
 
 def _group_deleted(stand: Stand) -> bool:
     try:
-        stand.parts.kafka.delete_group(stand.group)
+        with stand.parts.broker_needed:
+            stand.parts.kafka.delete_group(stand.group)
     except KafkaException:  # not empty yet, or the coordinator is not loaded yet
         return False
     return True
@@ -135,20 +136,20 @@ def _group_deleted(stand: Stand) -> bool:
 
 def broker_restarted(stand: Stand, chance: random.Random) -> None:
     """The broker stops in order and starts."""
-    with stand.fault("restarted", "kafka"):
+    with stand.parts.broker_needed, stand.fault("restarted", "kafka"):
         stand.parts.kafka.restart()
 
 
 def broker_killed(stand: Stand, chance: random.Random) -> None:
     """The broker is killed and starts."""
-    with stand.fault("kill -9", "kafka"):
+    with stand.parts.broker_needed, stand.fault("kill -9", "kafka"):
         stand.parts.kafka.kill()
         stand.parts.kafka.start()
 
 
 def broker_frozen(stand: Stand, chance: random.Random) -> None:
     """The broker answers nothing and resets nothing, for up to two sessions."""
-    with stand.fault("frozen", "kafka"):
+    with stand.parts.broker_needed, stand.fault("frozen", "kafka"):
         stand.parts.kafka.freeze()
         time.sleep(stand.setting.session_seconds * chance.uniform(0.5, 2.0))
         stand.parts.kafka.thaw()
@@ -178,7 +179,7 @@ def postgres_frozen(stand: Stand, chance: random.Random) -> None:
     """It answers nothing and resets nothing, for longer than a statement may take, or not."""
     with stand.fault("frozen", "postgres"):
         stand.parts.server.freeze()
-        time.sleep(chance.uniform(1.0, 8.0))
+        time.sleep(chance.uniform(1.0, stand.setting.longest_seconds))
         stand.parts.server.thaw()
 
 
@@ -187,7 +188,7 @@ def postgres_dark(stand: Stand, chance: random.Random) -> None:
     with stand.fault("dark", "postgres"):
         proxy = stand.parts.postgres_proxy
         proxy.go_dark()
-        time.sleep(chance.uniform(1.0, 8.0))
+        time.sleep(chance.uniform(1.0, stand.setting.longest_seconds))
         if chance.random() < 0.5:
             proxy.cut()
         proxy.heal()
@@ -210,7 +211,7 @@ def moods(stand: Stand, chance: random.Random) -> None:
     name = chance.choice(MOODY)
     for _ in range(2):
         says, manner = chance.choice(MANNERS[1:])
-        mood(stand, name, says, manner, chance.uniform(1.0, 8.0))
+        mood(stand, name, says, manner, chance.uniform(1.0, stand.setting.longest_seconds))
 
 
 def mood(stand: Stand, name: str, says: str, manner: dict[str, object], seconds: float) -> None:
@@ -228,7 +229,7 @@ def partitions_added(stand: Stand, chance: random.Random) -> None:
     """The topic gains a partition, to which events go at once."""
     if stand.partitions >= stand.setting.partitions + _MOST_PARTITIONS_ADDED:
         return
-    with stand.fault("partition added", "topic"):
+    with stand.parts.broker_needed, stand.fault("partition added", "topic"):
         stand.parts.kafka.add_partitions(stand.topic, stand.partitions + 1)
         stand.partitions += 1
         stand.publisher.partitions = stand.partitions
@@ -238,5 +239,5 @@ def bad_records(stand: Stand, chance: random.Random) -> None:
     """For some seconds one record in ten is no event."""
     with stand.fault("bad records", "topic"):
         stand.publisher.bad_one_in = 10
-        time.sleep(chance.uniform(2.0, 6.0))
+        time.sleep(chance.uniform(1.0, stand.setting.longest_seconds))
         stand.publisher.bad_one_in = 0
