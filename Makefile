@@ -26,6 +26,11 @@ test: $(STAMP) ## Run all tests (real Kafka where Java and Maven are present)
 	@if [ "$$CI" = true ]; then tests/parts.sh; fi
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
+faults: $(STAMP) ## Break every part and check every promise (ONLY=soak SEED=7 SECONDS=60)
+	$(BIN)/python -m tests.faults --isolation 1.5 $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  $(if $(ONLY)$(SECONDS),,--write docs/reliability.md) $(ARGS)
+
 bench: $(STAMP) ## Measure (QUICK=1: two minutes, a smoke test; SCENARIO=drain ARGS='--runs 3')
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench $(or $(SCENARIO),all) $(if $(QUICK),--quick) $(ARGS)
@@ -39,4 +44,4 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help env demo parts test bench bench-peers check
+.PHONY: help env demo parts test faults bench bench-peers check

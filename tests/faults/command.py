@@ -65,7 +65,7 @@ def _run_all(options: argparse.Namespace, folder: Path) -> list[Result]:
         for scenario, seed in _plan(options):
             if parts is None:
                 _say("starting Kafka and Postgres")
-                parts = Parts(folder / f"parts{len(results)}")
+                parts = Parts.own(folder / f"parts{len(results)}")
             seconds = options.seconds or scenario.seconds
             # Nothing here waits without a bound; if something does all the same, it is shown.
             faulthandler.dump_traceback_later(seconds + _OVERHEAD_SECONDS, exit=True)

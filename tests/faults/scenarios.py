@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.faults import tools
@@ -100,13 +100,21 @@ SLOTS: dict[str, Sequence[Tool]] = {
 }  # fmt: skip
 """What the soak draws from: one fault at a time of each slot, the slots at once."""
 
+QUICK_SLOTS: dict[str, Sequence[Tool]] = {
+    "members": (tools.kill, tools.freeze, tools.stop),
+    "kafka": (tools.broker_dark,),
+    "postgres": (tools.postgres_restarted, tools.postgres_dark, tools.commit_lost),
+    "receivers": (tools.moods, tools.bad_records),
+}
+"""Those that are undone within seconds, and leave the broker itself alone."""
 
-def mixed(pause_seconds: float = 8.0, slots: Sequence[str] = tuple(SLOTS)) -> Act:
+
+def mixed(pause_seconds: float = 8.0, slots: Mapping[str, Sequence[Tool]] = SLOTS) -> Act:
     """Faults of every slot, in threads of their own, with random pauses between them."""
 
     def act(stand: Stand, chance: random.Random, end: float) -> None:
         failed: list[BaseException] = []
-        seeds = {name: chance.getrandbits(64) for name in sorted(SLOTS)}
+        seeds = {name: chance.getrandbits(64) for name in sorted(slots)}
 
         def strike(name: str) -> None:
             own = random.Random(seeds[name])
@@ -114,7 +122,7 @@ def mixed(pause_seconds: float = 8.0, slots: Sequence[str] = tuple(SLOTS)) -> Ac
                 while _going_on(stand, end) and not failed:
                     time.sleep(min(own.uniform(0.2, pause_seconds), max(0, end - time.monotonic())))
                     if time.monotonic() < end:
-                        own.choice(SLOTS[name])(stand, own)
+                        own.choice(slots[name])(stand, own)
             except BaseException as error:  # told by the thread that waits for all of them
                 failed.append(error)
 
@@ -130,13 +138,19 @@ def mixed(pause_seconds: float = 8.0, slots: Sequence[str] = tuple(SLOTS)) -> Ac
     return act
 
 
+def _kills(stand: Stand, chance: random.Random, end: float) -> None:
+    # Slow, so that at a kill some endpoints of a record are recorded and others in the air.
+    stand.receivers.manner("moody", "slow", seconds=0.2)
+    times(tools.kill, 100)(stand, chance, end)
+
+
 _KILLS = Setting(session_seconds=2.0)
 
 SCENARIOS: dict[str, Scenario] = {
     one.name: one
     for one in (
         Scenario("kills", "1 35", "LWO", "kill -9 a hundred times at random moments under load",
-                 times(tools.kill, 100), 900.0, _KILLS),
+                 _kills, 900.0, _KILLS),
         Scenario("sigterm", "2", "LO", "SIGTERM under load: drained, nothing repeated",
                  singly(tools.stop)),
         Scenario("frozen", "3", "LWO", "SIGSTOP past the session, two members",
@@ -149,6 +163,9 @@ SCENARIOS: dict[str, Scenario] = {
                  singly(tools.forget_group), 30.0),
         Scenario("members", "8 33 34", "LWO", "members join, leave, die and freeze as they join",
                  singly(tools.newcomer, tools.newcomer_killed, tools.frozen_as_it_joins), 45.0),
+        Scenario("backpressure", "9", "LM", "members come and go while Postgres answers nothing",
+                 mixed(2.0, {"members": (tools.newcomer,), "postgres": (tools.postgres_frozen,)}),
+                 30.0),
         Scenario("partitions-added", "11", "LW", "the topic gains partitions",
                  singly(tools.partitions_added)),
         Scenario("bad-records", "12", "L", "one record in ten is no event",

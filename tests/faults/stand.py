@@ -53,15 +53,20 @@ class Setting:
 class Parts:
     """A broker and a server that may be broken, each with a proxy before it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.kafka_proxy = Proxy(free_port())
-        self.kafka = KafkaBroker(folder / "kafka", self.kafka_proxy)
-        self.kafka.start()
+    def __init__(self, kafka: KafkaBroker, kafka_proxy: Proxy, server: PostgresServer) -> None:
+        self.kafka, self.kafka_proxy, self.server = kafka, kafka_proxy, server
         self.broker_needed = threading.Lock()
         """Held by whoever takes the broker away, and by whoever must find it there."""
-        self.server = PostgresServer(durable=True)
-        self.server.start()
-        self.postgres_proxy = Proxy(self.server.port)
+        self.postgres_proxy = Proxy(server.port)
+
+    @classmethod
+    def own(cls, folder: Path) -> Parts:
+        """Started for this, and ended by `stop`."""
+        proxy = Proxy(free_port())
+        kafka, server = KafkaBroker(folder / "kafka", proxy), PostgresServer(durable=True)
+        kafka.start()
+        server.start()
+        return cls(kafka, proxy, server)
 
     def heal(self) -> None:
         """Both let through and running again."""
@@ -123,7 +128,7 @@ class Stand:
             "lock_timeout_seconds": 2.0,
             "connect_timeout_seconds": 3.0,
         }
-        limits = {"unrecorded_rows": 2_000, "lane_deliveries": 500, "park_after_seconds": 2.0}
+        limits = {"unrecorded_rows": 500, "lane_deliveries": 500, "park_after_seconds": 2.0}
         return config_for(
             self.parts.kafka.proxied, dsn, self.topic, [self._endpoint(name) for name in _PLAIN],
             kafka=kafka, postgres=postgres, limits=limits, shutdown_timeout_seconds=STOP_SECONDS,
