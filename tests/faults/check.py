@@ -55,6 +55,8 @@ def check(ledger: Ledger, matched: Matched, repeated: list[Repeat]) -> list[Viol
 
 
 def _lost(ledger: Ledger, matched: Matched) -> Iterator[Violation]:
+    if not ledger.complete:
+        return
     accepted = {
         (e.endpoint, e.place) for e in matched.exchanges if e.arrival and e.arrival.accepted
     }
@@ -85,7 +87,7 @@ def _false_success(matched: Matched) -> Iterator[Violation]:
 
 def _quarantine(ledger: Ledger, matched: Matched) -> Iterator[Violation]:
     for record in ledger.published:
-        if record.bad and record.place not in ledger.quarantined:
+        if ledger.complete and record.bad and record.place not in ledger.quarantined:
             text = f"record {record.id} is no event and is not in the quarantine"
             yield Violation("L", record.at, text, record.place)
         if not record.bad and record.place in ledger.quarantined:
@@ -126,6 +128,8 @@ def _watermark(ledger: Ledger) -> Iterator[Violation]:
         )
         place = (seen.partition, seen.offset)
         yield Violation("W", seen.at, text, place, seen.endpoint, seen.partition)
+    if not ledger.complete:
+        return
     for partition, end in ledger.ends.items():
         mark = highest.get(partition, (0, -1))[1]
         if mark != end:

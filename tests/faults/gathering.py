@@ -55,7 +55,7 @@ def gather(stand: Stand) -> Ledger:
     }
     ledger.memory, ledger.group = list(sampler.memory), list(sampler.group)
     ledger.unsettled, ledger.snapshots = list(sampler.unsettled), sampler.snapshots
-    ledger.faults = list(stand.faults)
+    ledger.faults, ledger.complete = list(stand.faults), not stand.broken
     ledger.ends = stand.parts.kafka.end_offsets(stand.topic)
     return ledger
 

@@ -204,6 +204,8 @@ class Ledger:
     faults: list[Fault] = field(default_factory=list)
     snapshots: int = 0
     """How often the watermarks were compared with what is accounted for."""
+    complete: bool = True
+    """False: the run was broken off at what was seen, so what has not arrived is not lost."""
     ends: dict[int, int] = field(default_factory=dict)
     """The end of each partition at the end of the run."""
 

@@ -41,6 +41,7 @@ class Result:
     deliveries: int = 0
     """Accepted by receivers, each once."""
     lost: int = 0
+    """Not accepted by an endpoint when everything should have arrived."""
     requests: int = 0
     rows: int = 0
     kills: int = 0
@@ -166,7 +167,8 @@ def _count(result: Result, ledger: Ledger) -> None:
     result.bad = result.published - len(wanted)
     result.unsure = len(ledger.unsure)
     result.deliveries = len(accepted)
-    result.lost = len(wanted) * len(ledger.endpoints) - len(accepted)
+    if ledger.complete:
+        result.lost = len(wanted) * len(ledger.endpoints) - len(accepted)
     result.requests = len(ledger.arrivals)
     result.rows = len(ledger.recorded)
     result.kills = sum(life.end is End.KILLED for life in ledger.lives)

@@ -296,6 +296,15 @@ def test_a_record_whose_acknowledgement_was_lost_may_arrive_or_not() -> None:
     assert found(ledger) == []
 
 
+def test_what_has_not_arrived_when_a_run_is_broken_off_is_not_called_lost() -> None:
+    ledger = good()
+    never_arrived(ledger)
+    watermark_short_of_the_end(ledger)
+    watermark_over_a_gap(ledger)
+    ledger.complete = False
+    assert [v.invariant for v in found(ledger)] == ["W"]
+
+
 def test_violations_come_in_the_order_of_time() -> None:
     ledger = good()
     memory_over_its_bound(ledger)
