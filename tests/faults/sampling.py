@@ -124,12 +124,12 @@ class Sampler(threading.Thread):
 
     def snapshot(self) -> None:
         """Compare every watermark with what is accounted for below it."""
-        now = time.time()
         marks = self.watermarks()
         partitions = sorted(marks)
         looked = [self._looked.get(p, 0) for p in partitions]
         # The watermarks in the snapshot may be higher than `marks`: the next look begins at these.
         rows = self._database.fetch(_UNSETTLED, partitions, looked)
+        now = time.time()
         self._looked.update(marks)
         self.snapshots += 1
         for row in rows:
