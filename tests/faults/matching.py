@@ -28,10 +28,11 @@ class Exchange:
 
     @property
     def at(self) -> float:
-        if self.arrival is not None:
-            return self.arrival.at
-        assert self.row is not None
-        return self.row.at
+        """When it was begun, as far as is known: what a frozen process began may arrive late."""
+        if self.row is not None:
+            return self.row.at
+        assert self.arrival is not None
+        return self.arrival.at
 
 
 @dataclass(slots=True)

@@ -275,6 +275,18 @@ def test_what_a_process_sent_before_it_lost_and_regained_a_partition_may_be_repe
     assert found(ledger) == []
 
 
+def test_what_a_frozen_process_had_begun_may_arrive_after_another_has_sent_it() -> None:
+    ledger = good()
+    # Begun before the freeze, sent after it: the partition had moved, e4 was delivered meanwhile.
+    ledger.lives[0] = Life("first.1", 11, 0.0)
+    ledger.recorded.append(_row(3, 4.5))
+    late = replace(_row(4, 5.9, status=0), recorded=9.2)
+    ledger.arrivals.append(_arrival(4, 9.0))
+    ledger.recorded.append(late)
+    causes = [r.cause for r in repeats(ledger, match(ledger)) if r.first.place == (0, 4)]
+    assert causes == [Cause.LOST_ANSWER]
+
+
 def test_outcomes_that_waited_for_postgres_may_be_unrecorded_at_a_kill() -> None:
     ledger = good()
     unrecorded_long_before_the_kill(ledger)
