@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tests.faults.ledger import FROZEN, End, Ledger, Life, Place
 from tests.faults.matching import Exchange, Matched
-from tests.faults.repeats import Cause, Repeat, crashed
+from tests.faults.repeats import RECONNECT_SECONDS, Cause, Repeat, crashed
 
 _ANSWERED_SECONDS = 2.0
 """An answer is read and flushed within this, while Postgres answers and the process runs."""
@@ -204,8 +204,8 @@ def _unhindered(ledger: Ledger, life: Life, start: float, end: float) -> float:
     """Seconds of an interval in which Postgres answered and the process ran."""
     member = life.process.rpartition(".")[0]
     hindered = [
-        (f.began, (f.ended or end) + _ANSWERED_SECONDS)
-        for f in ledger.overlapping(start - _ANSWERED_SECONDS, end, ("postgres", "member"))
+        (f.began, (f.ended or end) + RECONNECT_SECONDS)
+        for f in ledger.overlapping(start - RECONNECT_SECONDS, end, ("postgres", "member"))
         if f.part == "postgres" or (f.name == FROZEN and f.target == member)
     ]
     free, at = 0.0, start

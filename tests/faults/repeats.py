@@ -18,6 +18,9 @@ from tests.faults.matching import Exchange, Matched
 _FLUSH_SECONDS = 1.0
 """From the COPY of a row to the lock on its partition's progress, in one transaction."""
 
+RECONNECT_SECONDS = 5.0
+"""From Postgres' return to the first flush: a pause of up to 2 s, a connect of up to 3."""
+
 
 class Cause(Enum):
     """Why it was sent again."""
@@ -90,5 +93,5 @@ def crashed(ledger: Ledger, life: Life | None) -> bool:
         return False
     if life.end is End.STOPPED:
         asked = life.asked or life.ended
-        return bool(ledger.overlapping(asked, life.ended, ("postgres",)))
+        return bool(ledger.overlapping(asked - RECONNECT_SECONDS, life.ended, ("postgres",)))
     return True

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaException
 
 from tests.faults.ledger import FROZEN
+from tests.faults.sampling import AWAY
 from tests.faults.stand import MOODY, Stand
 from tests.rig.waiting import wait_for
 
@@ -173,6 +174,14 @@ def postgres_restarted(stand: Stand, chance: random.Random) -> None:
     """As a crash: every connection cut, no checkpoint."""
     with stand.fault("restarted at once", "postgres"):
         stand.parts.server.restart_immediately()
+        wait_for(lambda: _answers(stand), 60, "Postgres to have recovered")  # pg_ctl is earlier
+
+
+def _answers(stand: Stand) -> bool:
+    try:
+        return bool(stand.database.value("SELECT 1"))
+    except AWAY:
+        return False
 
 
 def postgres_frozen(stand: Stand, chance: random.Random) -> None:
