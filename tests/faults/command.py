@@ -45,6 +45,10 @@ def _arguments(argv: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="results as JSON, to stdout")
     parser.add_argument("--write", type=Path, metavar="FILE", help="put results into this document")
+    parser.add_argument(
+        "--results", nargs="+", type=Path, metavar="FILE",
+        help="run nothing: take what earlier runs have written with --json",
+    )  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -91,21 +95,21 @@ def main(argv: list[str]) -> int:
         print(report.listing(SCENARIOS.values()))
         return 0
     why = kafka_part.missing()
-    if why is not None:
+    if options.results:
+        read = [json.loads(path.read_text()) for path in options.results]
+        results = [Result.of(document) for documents in read for document in documents]
+    elif why is not None:
         print(f"the fault bench cannot run: {why}", file=sys.stderr)
         return 2
-    folder = Path(tempfile.mkdtemp(prefix="dispatcherd-faults-"))
-    results = _run_all(options, folder)
+    else:
+        results = _run_all(options, Path(tempfile.mkdtemp(prefix="dispatcherd-faults-")))
     if options.write is not None:
         report.write(options.write, results)
     if options.json:
         print(json.dumps([result.document() for result in results], indent=2))
     else:
         print(report.table(results))
-    if all(result.held for result in results):
-        return 0
-    print(f"logs: {folder}", file=sys.stderr)
-    return 1
+    return 0 if all(result.held for result in results) else 1
 
 
 if __name__ == "__main__":

@@ -67,6 +67,14 @@ class Result:
         """For `--json`."""
         return {"held": self.held, **asdict(self)}
 
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Result:
+        """From what `document` made."""
+        values = {key: value for key, value in document.items() if key != "held"}
+        if values["isolation"] is not None:
+            values["isolation"] = Isolation(**values["isolation"])
+        return cls(**values)
+
 
 def run(
     scenario: Scenario,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults import report
+from tests.faults.check import Isolation
 from tests.faults.run import Result
 from tests.faults.scenarios import SCENARIOS
 
@@ -56,6 +58,11 @@ def test_every_row_has_its_tests_or_says_that_there_is_none() -> None:
     assert [int(number) for number in rows] == list(range(1, ROWS + 1))
     for number, shown in rows.items():
         assert "`" in shown or "**no test**" in shown, f"row {number}: {shown}"
+
+
+def test_results_read_back_are_the_results() -> None:
+    one = Result("one-hangs", 7, isolation=Isolation(0.01, 0.02, 300, 400), faults={"x": 1})
+    assert Result.of(json.loads(json.dumps(one.document()))) == one
 
 
 def test_results_go_between_their_marks_and_nowhere_else(tmp_path: Path) -> None:
