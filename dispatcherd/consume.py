@@ -209,6 +209,7 @@ class Consumer:
         context. It may wait longer than asked while a rebalance is under way. Raises OutOfRange,
         Unreadable, LogUnavailable, LogError.
         """
+        self._check_reader()
         try:
             found: dict[TopicPartition, list[Record]] = await self.client.getmany(
                 *(tps or [TopicPartition("", 0)]),
@@ -230,6 +231,19 @@ class Consumer:
             raise LogUnavailable(f"Kafka: {_text(error)}") from error
         except Exception as error:  # a codec's or the parser's own, on bytes that are no batch
             raise Unreadable(_text(error)) from error
+
+    def _check_reader(self) -> None:
+        """`getmany` does not look at the client's task that fetches: once that has ended, nothing
+        would come again, while the heartbeats keep the partitions. Nobody foresaw it, so it stops
+        the daemon."""
+        reader = self.client._fetcher.error_future
+        if reader.done():
+            error = None if reader.cancelled() else reader.exception()
+            cause = None if error is None else error.__cause__
+            raise LogError(
+                f"the Kafka client has stopped fetching ({_text(cause or error or reader)}); a "
+                "restart joins the group again"
+            ) from error
 
     async def bounds(
         self, tps: Sequence[TopicPartition], timeout_seconds: float
@@ -279,7 +293,7 @@ class Consumer:
         return not stopping.cancelled() and stopping.exception() is None
 
 
-def _text(error: BaseException) -> str:
+def _text(error: object) -> str:
     if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
         return "a topic of kafka.topics does not exist: create it, or mend its name"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -218,6 +218,12 @@ def under_journald(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return named == f"{status.st_dev}:{status.st_ino}"
 
 
+def _only_the_unforeseen(record: logging.LogRecord) -> bool:
+    """aiokafka reports every failed retry at ERROR; our own lines say the change once. What it did
+    not foresee itself, the end of one of its tasks above all, has a traceback."""
+    return not record.name.startswith("aiokafka") or bool(record.exc_info)
+
+
 def configure(
     config: LogConfig, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
 ) -> None:
@@ -235,6 +241,6 @@ def configure(
     root.setLevel(logging.WARNING)
     logging.getLogger("dispatcherd").setLevel(config.level.upper())
     logging.Formatter.converter = time.gmtime
-    # aiokafka reports every failed retry at ERROR; our own lines say the change once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    handler.addFilter(_only_the_unforeseen)
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
