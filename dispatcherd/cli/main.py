@@ -16,7 +16,7 @@ import click
 
 from dispatcherd import __version__
 from dispatcherd.config.model import Config
-from dispatcherd.errors import ConfigError, DispatcherdError
+from dispatcherd.errors import CatalogueError, ConfigError, DispatcherdError
 
 CONFIG_OPTION = click.option(
     "--config",
@@ -38,11 +38,12 @@ def explained(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **options: Any) -> Any:
         try:
             return command(*args, **options)
-        except ConfigError as error:
+        except (ConfigError, CatalogueError) as error:
+            of = "config" if isinstance(error, ConfigError) else "catalogue"
             for problem in error.problems[:_MOST_PROBLEMS]:
-                _complain(f"config: {problem}")
+                _complain(f"{of}: {problem}")
             if len(error.problems) > _MOST_PROBLEMS:
-                _complain(f"config: {len(error.problems)} problems in all")
+                _complain(f"{of}: {len(error.problems)} problems in all")
             sys.exit(2)
         except DispatcherdError as error:
             _complain(f"dispatcherd: {error}")
@@ -94,6 +95,7 @@ def check_config(
     from dispatcherd.config.check import check_runnable
     from dispatcherd.config.secrets import load_secrets
     from dispatcherd.config.show import effective
+    from dispatcherd.conformity import Rules
 
     config = read_config(config_path)
     problems = check_runnable(config)
@@ -101,6 +103,7 @@ def check_config(
         raise ConfigError(problems)
     if not no_secrets:
         load_secrets(config, os.environ, credentials=not no_credentials)
+    rules = Rules.of(config.catalogue)
     if quiet:
         return
     click.echo(effective(config), nl=False)
@@ -108,6 +111,8 @@ def check_config(
     click.echo(f"ok: {len(config.endpoints)} endpoint{plural}", err=True)
     if not config.endpoints:
         click.echo("note: endpoints is empty: every event is settled unsent", err=True)
+    if rules is not None:
+        click.echo(f"ok: {rules.types} event types in {config.catalogue.path}", err=True)
 
 
 @cli.command()
