@@ -29,6 +29,11 @@ _MOST_PROBLEMS = 50
 JSON_OPTION = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document or line each."
 )
+CATALOGUE_OPTION = click.option(
+    "--path",
+    type=click.Path(file_okay=False),
+    help="The directory of the catalogue; default: catalogue.path of the configuration.",
+)
 
 
 def explained(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -232,6 +237,55 @@ def publish(
     from dispatcherd.cli.publish import publish_events
 
     publish_events(read_config(config_path), bootstrap, topic, path, key, events)
+
+
+@cli.group()
+def events() -> None:
+    """The event catalogue: which event types there are, and what their data looks like."""
+
+
+@events.command("list")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@JSON_OPTION
+@explained
+def events_list(config_path: str | None, path: str | None, as_json: bool) -> None:
+    """Show the event types."""
+    from dispatcherd.cli.events import directory, list_types
+
+    list_types(directory(config_path, path), as_json)
+
+
+@events.command("show")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.argument("event_type", metavar="TYPE")
+@click.option("--version", help="Default: the newest that is not deprecated.")
+@JSON_OPTION
+@explained
+def events_show(
+    config_path: str | None, path: str | None, event_type: str, version: str | None, as_json: bool
+) -> None:
+    """Show an event type: its fields, and an example of its data."""
+    from dispatcherd.cli.events import directory, show_type
+
+    show_type(directory(config_path, path), event_type, version, as_json)
+
+
+@events.command("check")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.option("--against", metavar="REF", help="An earlier state: a directory, or a git commit.")
+@JSON_OPTION
+@explained
+def events_check(
+    config_path: str | None, path: str | None, against: str | None, as_json: bool
+) -> None:
+    """Check the catalogue: schemas and examples valid, every field described; with --against, that
+    no version was changed in a way that hurts receivers or producers."""
+    from dispatcherd.cli.events import check, directory
+
+    sys.exit(check(directory(config_path, path, sample=False), against, as_json))
 
 
 @cli.command()
