@@ -86,6 +86,7 @@ class _Comparison:
         before, after = _type(old), _type(new)
         if before != after:
             yield breaking(f"its type was {before} and is {after}", "type")
+            return  # everything else about it is different too
         yield from _values(path, name, old, new)
         yield from _bounds(path, name, old, new)
         yield from self._properties(path, name, old, new, depth)
@@ -121,17 +122,18 @@ class _Comparison:
                 elif isinstance(old.get("additionalProperties"), dict):
                     others = old["additionalProperties"]
                     yield from self.changes(at, field, others, after[key], depth + 1)
-                elif key not in has:
-                    yield Change(at, field, "it is new, and optional", False)
+                else:
+                    required = key in has
+                    text = f"it is new, and {'required' if required else 'optional'}"
+                    yield Change(at, field, text, required)
                 continue
             yield from self.changes(at, field, before[key], after[key], depth + 1)
             yield from _deprecation(at, field, before[key], after[key])
         for key in sorted(had ^ has):
-            if key in before and key not in after:
-                continue  # removed, and named as that
-            text = "it was required and may be missing now"
-            if key in has:
-                text = "it is required now" if key in before else "it is new, and required"
+            if (key in before) != (key in after):
+                continue  # removed or new, and named as that
+            required = key in has
+            text = "it is required now" if required else "it was required and may be missing now"
             yield Change((*path, "required"), f"{name}.{key}", text, True)
 
     def _rest(

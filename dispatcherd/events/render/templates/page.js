@@ -4,6 +4,10 @@
   const types = all("section.type").map((section) => ({
     section,
     item: all("nav [data-of]").find((item) => item.dataset.of === section.id),
+    versions: all("details", section).map((details) => ({
+      details,
+      text: details.textContent.toLowerCase(),
+    })),
     text: section.textContent.toLowerCase(),
   }));
 
@@ -16,10 +20,13 @@
   const search = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     let count = 0;
-    for (const { section, item, text } of types) {
+    for (const { section, item, text, versions } of types) {
       const fits = words.every((word) => text.includes(word));
       section.hidden = item.hidden = !fits;
       count += fits;
+      for (const version of words.length > 0 ? versions : []) {
+        version.details.open ||= words.every((word) => version.text.includes(word));
+      }
     }
     for (const title of all("nav h2")) {
       title.hidden = all("li", title.nextElementSibling).every((item) => item.hidden);
@@ -28,7 +35,10 @@
     none.hidden = count > 0;
     found.textContent = words.length > 0 ? `${count} of ${types.length} types` : "";
   };
-  input.addEventListener("input", search);
+  input.addEventListener("input", () => {
+    search();
+    scrollTo(0, 0);
+  });
   addEventListener("keydown", (event) => {
     if (event.key === "/" && document.activeElement !== input) {
       event.preventDefault();
