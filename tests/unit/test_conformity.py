@@ -1,4 +1,4 @@
-"""Events are held against a catalogue: what is refused, what is only counted, and in which words."""
+"""Events are held against a catalogue: what is refused, what only counted, and in which words."""
 
 from __future__ import annotations
 

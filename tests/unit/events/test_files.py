@@ -53,8 +53,8 @@ MISTAKES = {
         "Write the event type: 1-128 characters of A-Z a-z 0-9 _ . : / -",
         "type: order.created\nowner: me": "order.yaml:2: owner: no such key. "
         "There are: type, description, versions",
-        "type: [": "order.yaml: not YAML: a bracket is not closed, or a comma is missing (line 3, column 9)."
-        " Check indentation, quotes and brackets there",
+        "type: [": "order.yaml: not YAML: a bracket is not closed, or a comma is missing "
+        "(line 3, column 9). Check indentation, quotes and brackets there",
     },
     "description: An order was placed.": {
         "description: ''": "order.yaml:2: description: the description is ''. "
@@ -76,9 +76,8 @@ MISTAKES = {
         "      type: objekt\n      required": "order.yaml:6: versions.1.schema.type: no type of "
         "JSON. Write one of string, integer, number, boolean, object, array, null, or a list of "
         "them",
-        "      $schema: http://json-schema.org/draft-07/schema\n      type: object\n      required": (
-            "order.yaml:6: versions.1.schema.$schema: another dialect: "
-            "'http://json-schema.org/draft-07/schema'. "
+        "      $schema: http://example.com\n      type: object\n      required": (
+            "order.yaml:6: versions.1.schema.$schema: another dialect: 'http://example.com'. "
             "Write https://json-schema.org/draft/2020-12/schema, or leave it out"
         ),
     },
