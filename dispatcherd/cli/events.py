@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -24,7 +24,9 @@ from dispatcherd.events.fields import Field, fields
 from dispatcherd.events.files import parse, read
 from dispatcherd.events.history import earlier
 from dispatcherd.events.lint import lint
-from dispatcherd.events.render import FORMATS, About, Format
+
+if TYPE_CHECKING:
+    from dispatcherd.events.render import About, Format
 
 
 def directory(config_path: str | None, path: str | None, sample: bool = True) -> str:
@@ -138,6 +140,8 @@ def check(path: str, against: str | None, as_json: bool) -> int:
 
 def render(path: str, formats: Sequence[Format], out: str, about: About) -> None:
     """Write a document for each format into a directory. Raises CatalogueError, OutputRefused."""
+    from dispatcherd.events.render import FORMATS  # templates and highlighters, for this only
+
     catalogue = load(path)
     folder = Path(out)
     for format_ in formats or FORMATS:
