@@ -30,7 +30,6 @@ _RULES = (
     ("maxProperties", "at most {} fields"),
 )
 _ALTERNATIVES = ("allOf", "anyOf", "oneOf")
-_DEEPEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,26 +57,39 @@ class Field:
 def fields(schema: Schema) -> list[Field]:
     """All fields of a schema of an event's data, in its order, each before those within it."""
     found: dict[str, Field] = {}
-    for field in _within(schema, schema, "", (), 0):
+    for field in _within(schema, schema, "", (), 0, frozenset("#")):
         found.setdefault(field.name, field)  # alternatives may share a field
     return list(found.values())
 
 
 def followed(top: Schema, schema: Schema) -> Schema:
     """A schema with the one that its `$ref` leads to merged into it; what stands beside wins."""
-    seen = set()
+    return _follow(top, schema)[0]
+
+
+def _follow(top: Schema, schema: Schema) -> tuple[Schema, frozenset[str]]:
+    """The same, and the references that were followed."""
+    seen: set[str] = set()
     while "$ref" in schema and schema["$ref"] not in seen:
         seen.add(schema["$ref"])
         beside = {key: value for key, value in schema.items() if key != "$ref"}
         schema = {**resolve(top, schema["$ref"]), **beside}
-    return schema
+    return schema, frozenset(seen)
 
 
-def _within(top: Schema, schema: Schema, name: str, path: Step, depth: int) -> Iterator[Field]:
-    """The fields of an object, or of the objects in an array."""
-    if depth > _DEEPEST:
+def _within(
+    top: Schema, schema: Any, name: str, path: Step, depth: int, within: frozenset[str]
+) -> Iterator[Field]:
+    """The fields of an object, or of the objects in an array.
+
+    `within`: the references that led here; where one leads here again, the schema repeats itself.
+    """
+    if not isinstance(schema, dict):
         return
-    schema = followed(top, schema)
+    schema, references = _follow(top, schema)
+    if references & within:
+        return
+    within |= references
     required = schema.get("required", [])
     for key, below in schema.get("properties", {}).items():
         full = followed(top, below) if isinstance(below, dict) else {}
@@ -94,20 +106,11 @@ def _within(top: Schema, schema: Schema, name: str, path: Step, depth: int) -> I
             full.get("deprecated") is True,
             depth,
         )
-        if not _repeats(top, schema, below):
-            yield from _within(top, full, inner, at, depth + 1)
-    items = schema.get("items")
-    if isinstance(items, dict) and not _repeats(top, schema, items):
-        yield from _within(top, items, f"{name}[]", (*path, "items"), depth)
+        yield from _within(top, below, inner, at, depth + 1, within)
+    yield from _within(top, schema.get("items"), f"{name}[]", (*path, "items"), depth, within)
     for key in _ALTERNATIVES:
         for index, below in enumerate(schema.get(key, [])):
-            if isinstance(below, dict):
-                yield from _within(top, below, name, (*path, key, index), depth)
-
-
-def _repeats(top: Schema, schema: Schema, below: Any) -> bool:
-    """Whether a schema refers to the one that it stands in, or to the whole."""
-    return isinstance(below, dict) and (below.get("$ref") == "#" or followed(top, below) == schema)
+            yield from _within(top, below, name, (*path, key, index), depth, within)
 
 
 def _type(top: Schema, schema: Schema) -> str:

@@ -117,27 +117,43 @@ def _example(version: EventVersion) -> _Wrong:
     for error in validator.iter_errors(version.example):
         path = ("example", *error.instance_path)
         yield path, f"not valid by its schema: {error.message[:200]}", "Correct one of the two"
-    known = {field.name for field in fields(version.schema)}
-    for name, path in _names(version.example, "", ("example",)):
-        if name not in known and not _open(version.schema):
-            remedy = "Describe it in the schema, or take it out"
-            yield path, f"the schema does not describe {name}", remedy
+    top = version.schema
+    for name, path in _undescribed(top, [top], version.example, "", ("example",)):
+        remedy = "Describe it in the schema, or take it out"
+        yield path, f"the schema does not describe {name}", remedy
 
 
-def _open(schema: Schema) -> bool:
-    """Whether fields may have any name somewhere: then an example may have them too."""
-    return any(
-        isinstance(below.get("additionalProperties"), dict) or "patternProperties" in below
-        for _, below in subschemas(schema)
-    )
-
-
-def _names(value: Any, name: str, path: Step) -> Iterator[tuple[str, Step]]:
+def _undescribed(
+    top: Schema, schemas: list[Any], value: Any, name: str, path: Step
+) -> Iterator[tuple[str, Step]]:
+    """The fields of a value, as far as its schema describes the value at all, that it leaves out."""
+    schemas = list(_parts(top, schemas))
     if isinstance(value, dict):
         for key, below in value.items():
             inner = f"{name}.{key}" if name else key
-            yield inner, (*path, key)
-            yield from _names(below, inner, (*path, key))
+            named = [s["properties"][key] for s in schemas if key in s.get("properties", {})]
+            others = [s.get("additionalProperties") for s in schemas]
+            others += [one for s in schemas for one in s.get("patternProperties", {}).values()]
+            described = named or [one for one in others if isinstance(one, dict)]
+            if not described:
+                yield inner, (*path, key)
+            yield from _undescribed(top, described, below, inner, (*path, key))
     elif isinstance(value, list):
+        items = [s["items"] for s in schemas if "items" in s]
         for index, below in enumerate(value):
-            yield from _names(below, f"{name}[]", (*path, index))
+            yield from _undescribed(top, items, below, f"{name}[]", (*path, index))
+
+
+def _parts(top: Schema, schemas: list[Any]) -> Iterator[Schema]:
+    """These schemas, and those that they are made of, with references followed."""
+    seen: list[Schema] = []
+    waiting = [schema for schema in schemas if isinstance(schema, dict)]
+    while waiting:
+        schema = followed(top, waiting.pop())
+        if schema in seen:
+            continue
+        seen.append(schema)
+        yield schema
+        for key in ("allOf", "anyOf", "oneOf"):
+            waiting += [one for one in schema.get(key, []) if isinstance(one, dict)]
+        waiting += [schema[key] for key in ("then", "else") if isinstance(schema.get(key), dict)]

@@ -11,7 +11,7 @@ import orjson
 
 from dispatcherd.events.catalogue import Catalogue, EventType, EventVersion
 from dispatcherd.events.render.about import About, headers
-from dispatcherd.events.render.hoist import PLACE, component, components
+from dispatcherd.events.render.hoist import PLACE, component, components, description
 
 
 def asyncapi(catalogue: Catalogue, about: About) -> str:
@@ -58,7 +58,7 @@ def _message(type_: EventType, event: EventVersion, about: About) -> dict[str, A
     return {
         "name": event.type,
         "title": f"{event.type}, version {event.version}",
-        "description": _description(type_, event),
+        "description": description(type_, event),
         "contentType": "application/json",
         "headers": {
             "type": "object",
@@ -76,12 +76,3 @@ def _message(type_: EventType, event: EventVersion, about: About) -> dict[str, A
             }
         ],
     }
-
-
-def _description(type_: EventType, event: EventVersion) -> str:
-    parts = [type_.description]
-    if event.changes:
-        parts.append(f"Different from the version before: {event.changes}")
-    if event.deprecated:
-        parts.append(f"**Deprecated.** {event.deprecated}")
-    return "\n\n".join(parts)

@@ -1,4 +1,4 @@
-"""Schemas as components of a larger document, where `#` is the document and no longer the schema.
+"""Versions as parts of a larger document, where `#` is the document and no longer the schema.
 
 Invariant: what a schema's references led to, they lead to afterwards. Leaves out: the documents.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from dispatcherd.events.catalogue import Catalogue, EventVersion, Schema
+from dispatcherd.events.catalogue import Catalogue, EventType, EventVersion, Schema
 from dispatcherd.events.schema import LISTS_OF_SCHEMAS, MAPS_OF_SCHEMAS, SCHEMAS
 
 PLACE = "#/components/schemas/"
@@ -17,6 +17,16 @@ PLACE = "#/components/schemas/"
 def component(event: EventVersion) -> str:
     """The name of a version in a document: letters, digits and `. - _` only."""
     return f"{re.sub('[^A-Za-z0-9._-]', '_', event.type)}.v{event.version}"
+
+
+def description(type_: EventType, event: EventVersion) -> str:
+    """What a version is, in CommonMark."""
+    parts = [type_.description]
+    if event.changes:
+        parts.append(f"Different from the version before: {event.changes}")
+    if event.deprecated:
+        parts.append(f"**Deprecated.** {event.deprecated}")
+    return "\n\n".join(parts)
 
 
 def components(catalogue: Catalogue) -> dict[str, Schema]:

@@ -11,7 +11,7 @@ import orjson
 
 from dispatcherd.events.catalogue import Catalogue, EventType, EventVersion
 from dispatcherd.events.render.about import ANSWERS, About, headers
-from dispatcherd.events.render.hoist import PLACE, component, components
+from dispatcherd.events.render.hoist import PLACE, component, components, description
 
 _STATUS = {"2xx": "2XX", "410": "410", "anything else": "default"}
 
@@ -40,7 +40,7 @@ def _operation(type_: EventType, event: EventVersion, about: About) -> dict[str,
     found: dict[str, Any] = {
         "operationId": component(event),
         "summary": f"{event.type}, version {event.version}",
-        "description": _description(type_, event),
+        "description": description(type_, event),
         "tags": [event.type.partition(".")[0]],
         # OpenAPI ignores a parameter of the name content-type: the request body has it.
         "parameters": [
@@ -71,12 +71,3 @@ def _operation(type_: EventType, event: EventVersion, about: About) -> dict[str,
     if event.deprecated is not None:
         found["deprecated"] = True
     return found
-
-
-def _description(type_: EventType, event: EventVersion) -> str:
-    parts = [type_.description]
-    if event.changes:
-        parts.append(f"Different from the version before: {event.changes}")
-    if event.deprecated:
-        parts.append(f"**Deprecated.** {event.deprecated}")
-    return "\n\n".join(parts)

@@ -161,6 +161,31 @@ def test_a_later_version_must_say_what_is_different() -> None:
     assert "order.yaml:21: versions.2: nothing says what is different" in problem
 
 
+def test_an_example_may_be_deep_have_alternatives_and_fields_of_any_name() -> None:
+    text = """
+type: a
+description: A.
+versions:
+  "1":
+    schema:
+      type: object
+      description: A tree.
+      properties:
+        name: {type: string, description: Its name.}
+        below: {type: array, description: What is below it., items: {$ref: "#"}}
+        labels: {type: object, description: L., additionalProperties: {type: string}}
+        owner:
+          description: Whose.
+          anyOf: [{type: "null"}, {type: object, properties: {id: {description: I.}}}]
+    example: {name: a, below: [{name: b, below: [{name: c}]}], labels: {x: y}, owner: {id: 1}}
+"""
+    assert problems(text) == []
+    [problem] = problems(text.replace("{name: c}", "{nam: c}"))
+    assert "the schema does not describe below[].below[].nam" in problem
+    [problem] = problems(text.replace("{id: 1}", "{ids: 1}"))
+    assert "the schema does not describe owner.ids" in problem
+
+
 def test_dates_stay_texts() -> None:
     catalogue = parse([Source("a.yaml", GOOD.replace("A-1", "2026-07-01"))])
     assert catalogue.event("order.created").example["order"] == "2026-07-01"
