@@ -126,7 +126,7 @@ def _example(version: EventVersion) -> _Wrong:
 def _undescribed(
     top: Schema, schemas: list[Any], value: Any, name: str, path: Step
 ) -> Iterator[tuple[str, Step]]:
-    """The fields of a value, as far as its schema describes the value at all, that it leaves out."""
+    """The fields of a value that its schema does not describe."""
     schemas = list(_parts(top, schemas))
     if isinstance(value, dict):
         for key, below in value.items():
