@@ -10,6 +10,8 @@ redis-server        a store of the receiving side: tests/integration/receiver
 systemd             tests/acceptance/test_units.py, test_service.py
 procps              kill, in the units
 openssl             certificates: tests/rig/names.py
+php-cli             code of the event documents: tests/integration/test_verify_samples.py
+ruby                the same
 nginx-light         a receiver of its kind: tests/integration/test_exchange_servers.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
 '

@@ -17,7 +17,7 @@ import click
 
 from dispatcherd import __version__
 from dispatcherd.config.model import Config
-from dispatcherd.errors import ConfigError, DispatcherdError
+from dispatcherd.errors import CatalogueError, ConfigError, DispatcherdError
 
 CONFIG_OPTION = click.option(
     "--config",
@@ -30,6 +30,11 @@ _MOST_PROBLEMS = 50
 JSON_OPTION = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document or line each."
 )
+CATALOGUE_OPTION = click.option(
+    "--path",
+    type=click.Path(file_okay=False),
+    help="The directory of the catalogue; default: catalogue.path of the configuration.",
+)
 
 
 def explained(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -39,11 +44,12 @@ def explained(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **options: Any) -> Any:
         try:
             return command(*args, **options)
-        except ConfigError as error:
+        except (ConfigError, CatalogueError) as error:
+            of = "config" if isinstance(error, ConfigError) else "catalogue"
             for problem in error.problems[:_MOST_PROBLEMS]:
-                _complain(f"config: {problem}")
+                _complain(f"{of}: {problem}")
             if len(error.problems) > _MOST_PROBLEMS:
-                _complain(f"config: {len(error.problems)} problems in all")
+                _complain(f"{of}: {len(error.problems)} problems in all")
             sys.exit(2)
         except DispatcherdError as error:
             _complain(f"dispatcherd: {error}")
@@ -95,6 +101,7 @@ def check_config(
     from dispatcherd.config.check import check_runnable
     from dispatcherd.config.secrets import load_secrets
     from dispatcherd.config.show import effective
+    from dispatcherd.conformity import Rules
 
     config = read_config(config_path)
     problems = check_runnable(config)
@@ -102,6 +109,7 @@ def check_config(
         raise ConfigError(problems)
     if not no_secrets:
         load_secrets(config, os.environ, credentials=not no_credentials)
+    rules = Rules.of(config.catalogue)
     if quiet:
         return
     click.echo(effective(config), nl=False)
@@ -109,6 +117,8 @@ def check_config(
     click.echo(f"ok: {len(config.endpoints)} endpoint{plural}", err=True)
     if not config.endpoints:
         click.echo("note: endpoints is empty: every event is settled unsent", err=True)
+    if rules is not None:
+        click.echo(f"ok: {rules.types} event types in {config.catalogue.path}", err=True)
 
 
 @cli.command()
@@ -228,6 +238,87 @@ def publish(
     from dispatcherd.cli.publish import publish_events
 
     publish_events(read_config(config_path), bootstrap, topic, path, key, events)
+
+
+@cli.group()
+def events() -> None:
+    """The event catalogue: which event types there are, and what their data looks like."""
+
+
+@events.command("list")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@JSON_OPTION
+@explained
+def events_list(config_path: str | None, path: str | None, as_json: bool) -> None:
+    """Show the event types."""
+    from dispatcherd.cli.events import directory, list_types
+
+    list_types(directory(config_path, path), as_json)
+
+
+@events.command("show")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.argument("event_type", metavar="TYPE")
+@click.option("--version", help="Default: the newest that is not deprecated.")
+@JSON_OPTION
+@explained
+def events_show(
+    config_path: str | None, path: str | None, event_type: str, version: str | None, as_json: bool
+) -> None:
+    """Show an event type: its fields, and an example of its data."""
+    from dispatcherd.cli.events import directory, show_type
+
+    show_type(directory(config_path, path), event_type, version, as_json)
+
+
+@events.command("check")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.option("--against", metavar="REF", help="An earlier state: a directory, or a git commit.")
+@JSON_OPTION
+@explained
+def events_check(
+    config_path: str | None, path: str | None, against: str | None, as_json: bool
+) -> None:
+    """Check the catalogue: schemas and examples valid, every field described; with --against, that
+    no version was changed in a way that hurts receivers or producers."""
+    from dispatcherd.cli.events import check, directory
+
+    sys.exit(check(directory(config_path, path, sample=False), against, as_json))
+
+
+@events.command("render")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["html", "markdown", "asyncapi", "openapi"]),
+    help="May be given several times; default: all.",
+)
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="A directory.")
+@click.option("--title", default="Webhook events", show_default=True)
+@click.option("--document-version", default="1.0.0", show_default=True)
+@click.option("--bare", is_flag=True, help="Bodies are the bare data, without an envelope.")
+@explained
+def events_render(
+    config_path: str | None,
+    path: str | None,
+    formats: tuple[Any, ...],
+    out: str,
+    title: str,
+    document_version: str,
+    bare: bool,
+) -> None:
+    """Write the catalogue as documents for those who receive the events: a page of HTML, Markdown,
+    AsyncAPI 3.0, OpenAPI 3.1."""
+    from dispatcherd.cli.events import directory, render
+    from dispatcherd.events.render import About
+
+    render(directory(config_path, path), formats, out, About(title, document_version, bare))
 
 
 @cli.command()

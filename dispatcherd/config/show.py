@@ -56,11 +56,11 @@ def _mask(value: Any, key: str = "") -> Any:
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """Keys that differ and need a restart (all but `endpoints` and `log`)."""
+    """Keys that differ and need a restart (all but `endpoints`, `catalogue` and `log`)."""
     found = []
     for section in Config.model_fields:
         before, after = getattr(old, section), getattr(new, section)
-        if section in ("endpoints", "log") or before == after:
+        if section in ("endpoints", "catalogue", "log") or before == after:
             continue
         if not isinstance(after, BaseModel):
             found.append(section)
