@@ -13,10 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from dispatcherd.keys import parse_key
+from dispatcherd.receiver import NoMatchingSignature
+from dispatcherd.receiver.verify import Verifier
 from dispatcherd.sign import Signer
 
 KEY = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 OTHER_KEY = b"n" * 24
+PRIVATE = (
+    "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+)
+PUBLIC = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
 NOW = int(time.time())
 """The oracle refuses a timestamp that is five minutes away from its own clock."""
 
@@ -98,6 +105,50 @@ def test_while_a_secret_is_rotated_the_old_and_the_new_one_both_verify() -> None
     assert accepts(KEY, headers, "{}")
     assert accepts(OTHER_KEY, headers, "{}")
     assert not accepts(b"third" * 6, headers, "{}")
+
+
+# --- Ed25519 ---------------------------------------------------------------------------------
+
+
+def test_an_ed25519_key_makes_the_signature_of_svixs_vector() -> None:
+    """The specification quotes this signature without its input; the input is that of Svix's own
+    test (svix-webhooks, `test_asymmetric_key_signing`). Ed25519 has one signature per input."""
+    headers = Signer([parse_key(PRIVATE)]).headers(
+        "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}'
+    )
+    assert headers[-1] == (
+        "webhook-signature",
+        "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+    )
+
+
+@given(body=st.binary(max_size=300), id_=_ids, timestamp=st.integers(0, 2**33))
+def test_a_receiver_with_the_public_key_takes_it_and_no_change_of_it(
+    body: bytes, id_: str, timestamp: int
+) -> None:
+    headers = Signer([parse_key(PRIVATE)]).headers(id_, timestamp, body)
+    verifier = Verifier([PUBLIC])
+    assert verifier.verify(headers, body, timestamp).id == id_
+    with pytest.raises(NoMatchingSignature):
+        verifier.verify(headers, body + b" ", timestamp)
+
+
+def test_hmac_and_ed25519_stand_beside_each_other_in_the_order_given() -> None:
+    both = Signer([parse_key(PRIVATE), KEY, OTHER_KEY], hex_header="X-Sig")
+    headers = both.headers("evt_1", NOW, b"{}")
+    versions = [s.partition(",")[0] for s in dict(headers)["webhook-signature"].split(" ")]
+    assert versions == ["v1a", "v1", "v1"]
+    assert headers[-1] == ("X-Sig", hmac.new(KEY, b"{}", "sha256").hexdigest())
+    for secret in (PUBLIC, KEY, OTHER_KEY):
+        assert Verifier([secret]).verify(headers, b"{}", NOW).id == "evt_1"
+
+
+def test_an_ed25519_key_alone_has_no_hex_form() -> None:
+    headers = Signer([parse_key(PRIVATE)], standard=False, hex_header="X-Sig")
+    assert [name for name, _ in headers.headers("evt_1", NOW, b"")] == [
+        "webhook-id",
+        "webhook-timestamp",
+    ]
 
 
 # --- the older hex form --------------------------------------------------------------------
