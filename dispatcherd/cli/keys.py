@@ -67,7 +67,8 @@ def keys_public(file: str) -> None:
             text = source.read(65_536).strip()
         click.echo(public_key(text))
     except (OSError, ValueError) as error:
-        raise KeyFileError(f"{file}: {error}. Name the file of a whsk_ key") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise KeyFileError(f"{file}: {why}. Name the file of a whsk_ key") from error
 
 
 @click.command()

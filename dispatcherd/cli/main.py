@@ -16,6 +16,7 @@ import click
 from dispatcherd import __version__
 from dispatcherd.cli.keys import facts, keys
 from dispatcherd.cli.options import CONFIG_OPTION, JSON_OPTION, explained, read_config
+from dispatcherd.cli.verify import verify
 from dispatcherd.errors import ConfigError
 
 
@@ -202,7 +203,7 @@ def demo(keep: bool, events: int) -> None:
     sys.exit(run_demo(events=events, keep=keep))
 
 
-for other in (keys, facts):
+for other in (keys, facts, verify):
     cli.add_command(other)
 
 
