@@ -291,6 +291,8 @@ class Reason(IntEnum):
     UNKNOWN_TYPE = 72
     INTERNAL_ERROR = 73
     UNREADABLE = 74
+    INVALID_DATA = 75
+    UNKNOWN_VERSION = 76
 
     @property
     def word(self) -> str:

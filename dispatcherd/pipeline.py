@@ -20,6 +20,7 @@ from dispatcherd.claim import Ownership
 from dispatcherd.commit import Committer
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets
+from dispatcherd.conformity import Conformity, Rules
 from dispatcherd.consume import Consumer
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import LogUnavailable, StartTimeout, StoreUnavailable
@@ -55,10 +56,11 @@ _START_REMEDY = (
 class Pipeline:
     """The daemon's stages, built once and run until stopped."""
 
-    def __init__(self, config: Config, secrets: Secrets) -> None:
+    def __init__(self, config: Config, secrets: Secrets, rules: Rules | None = None) -> None:
         self._config = config
         self._secrets = secrets
         self.metrics = Metrics()
+        self.conformity = Conformity(rules, self.metrics)
         self.timers = Timers(self.metrics)
         self.timers.gap_seconds = config.kafka.session_timeout_seconds / 2
         self.database = Database(config.postgres, secrets.postgres_password)
@@ -132,6 +134,7 @@ class Pipeline:
             config,
             self.endpoints,
             self.catalogue,
+            self.conformity,
             self.recorder,
             self.parking,
             self.quota,
@@ -366,12 +369,14 @@ class Pipeline:
         if what == "adopt":
             self.adoption.look_again()
 
-    async def reload(self, config: Config, secrets: Secrets) -> None:
-        """Take over the endpoints of a new configuration; nothing that waits is lost.
+    async def reload(self, config: Config, secrets: Secrets, rules: Rules | None) -> None:
+        """Take over the endpoints and the catalogue of a new configuration; nothing that waits is
+        lost.
 
-        Raises StoreUnavailable; then the old registrations stay in force.
+        Raises StoreUnavailable; then the old registrations and catalogue stay in force.
         """
         await self.registrations.take_over(config.endpoints, secrets.endpoint_keys)
+        self.conformity.rules = rules
 
     async def _keep_partitions(self) -> None:
         """Make the day partitions of `attempts` ahead of time."""

@@ -120,9 +120,12 @@ class Rereader:
             first = int((await client.beginning_offsets([tp]))[tp])
             self._lost(held, min(max(first, held.start), held.end), "Kafka has deleted them")
             return True
+        # What is an event by today's rules may have been none when it was first read.
+        quarantined = await backlog.quarantined(self._database, held.claim, held.start, position)
         if self._ownership.reading.get(tp) is not tenure:
             return False
-        return self._park(held, found.get(tp, []), position)
+        records = [record for record in found.get(tp, []) if record.offset not in quarantined]
+        return self._park(held, records, position)
 
     def _park(self, held: HeldRange, records: list[Record], position: int) -> bool:
         """Rows for what routes to the endpoint, and the range's new start, without a wait between:

@@ -15,7 +15,13 @@ import click
 
 from dispatcherd import __version__
 from dispatcherd.cli.keys import facts, keys
-from dispatcherd.cli.options import CONFIG_OPTION, JSON_OPTION, explained, read_config
+from dispatcherd.cli.options import (
+    CATALOGUE_OPTION,
+    CONFIG_OPTION,
+    JSON_OPTION,
+    explained,
+    read_config,
+)
 from dispatcherd.cli.verify import verify
 from dispatcherd.errors import ConfigError
 
@@ -49,6 +55,7 @@ def check_config(
     from dispatcherd.config.check import check_runnable
     from dispatcherd.config.secrets import load_secrets
     from dispatcherd.config.show import effective
+    from dispatcherd.conformity import Rules
 
     config = read_config(config_path)
     problems = check_runnable(config)
@@ -62,6 +69,7 @@ def check_config(
             "now: receivers that trust the published keys refuse it"
             for name in unpublished(config, secrets.endpoint_keys, time.time())
         ]
+    rules = Rules.of(config.catalogue)
     if quiet:
         return
     click.echo(effective(config), nl=False)
@@ -71,6 +79,8 @@ def check_config(
     click.echo(f"ok: {len(config.endpoints)} endpoint{plural}", err=True)
     if not config.endpoints:
         click.echo("note: endpoints is empty: every event is settled unsent", err=True)
+    if rules is not None:
+        click.echo(f"ok: {rules.types} event types in {config.catalogue.path}", err=True)
 
 
 @cli.command()
@@ -190,6 +200,55 @@ def publish(
     from dispatcherd.cli.publish import publish_events
 
     publish_events(read_config(config_path), bootstrap, topic, path, key, events)
+
+
+@cli.group()
+def events() -> None:
+    """The event catalogue: which event types there are, and what their data looks like."""
+
+
+@events.command("list")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@JSON_OPTION
+@explained
+def events_list(config_path: str | None, path: str | None, as_json: bool) -> None:
+    """Show the event types."""
+    from dispatcherd.cli.events import directory, list_types
+
+    list_types(directory(config_path, path), as_json)
+
+
+@events.command("show")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.argument("event_type", metavar="TYPE")
+@click.option("--version", help="Default: the newest that is not deprecated.")
+@JSON_OPTION
+@explained
+def events_show(
+    config_path: str | None, path: str | None, event_type: str, version: str | None, as_json: bool
+) -> None:
+    """Show an event type: its fields, and an example of its data."""
+    from dispatcherd.cli.events import directory, show_type
+
+    show_type(directory(config_path, path), event_type, version, as_json)
+
+
+@events.command("check")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.option("--against", metavar="REF", help="An earlier state: a directory, or a git commit.")
+@JSON_OPTION
+@explained
+def events_check(
+    config_path: str | None, path: str | None, against: str | None, as_json: bool
+) -> None:
+    """Check the catalogue: schemas and examples valid, every field described; with --against, that
+    no version was changed in a way that hurts receivers or producers."""
+    from dispatcherd.cli.events import check, directory
+
+    sys.exit(check(directory(config_path, path, sample=False), against, as_json))
 
 
 @cli.command()

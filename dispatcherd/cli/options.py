@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from dispatcherd.config.model import Config
-from dispatcherd.errors import ConfigError, DispatcherdError
+from dispatcherd.errors import CatalogueError, ConfigError, DispatcherdError
 
 CONFIG_OPTION = click.option(
     "--config",
@@ -28,6 +28,11 @@ _MOST_PROBLEMS = 50
 JSON_OPTION = click.option(
     "--json", "as_json", is_flag=True, help="One JSON document or line each."
 )
+CATALOGUE_OPTION = click.option(
+    "--path",
+    type=click.Path(file_okay=False),
+    help="The directory of the catalogue; default: catalogue.path of the configuration.",
+)
 
 
 def explained(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,11 +42,12 @@ def explained(command: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **options: Any) -> Any:
         try:
             return command(*args, **options)
-        except ConfigError as error:
+        except (ConfigError, CatalogueError) as error:
+            of = "config" if isinstance(error, ConfigError) else "catalogue"
             for problem in error.problems[:_MOST_PROBLEMS]:
-                _complain(f"config: {problem}")
+                _complain(f"{of}: {problem}")
             if len(error.problems) > _MOST_PROBLEMS:
-                _complain(f"config: {len(error.problems)} problems in all")
+                _complain(f"{of}: {len(error.problems)} problems in all")
             sys.exit(2)
         except DispatcherdError as error:
             _complain(f"dispatcherd: {error}")

@@ -27,6 +27,7 @@ from dispatcherd.config.load import load_config
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets, load_secrets
 from dispatcherd.config.show import RELOADED, changed
+from dispatcherd.conformity import Rules
 from dispatcherd.errors import AdminUnavailable, ConfigError, DispatcherdError
 from dispatcherd.notify import Notifier
 from dispatcherd.pipeline import Pipeline
@@ -35,12 +36,14 @@ logger = log.get("dispatcherd.run")
 
 
 def run_daemon(path: str | None) -> int:
-    """Run until stopped; the exit code. Raises ConfigError before anything has been started."""
+    """Run until stopped; the exit code. Raises ConfigError or CatalogueError before anything has
+    been started."""
     config = load_config(path, os.environ)
     problems = check_runnable(config)
     if problems:
         raise ConfigError(problems)
     secrets = load_secrets(config, os.environ)
+    rules = Rules.of(config.catalogue)
     log.configure(config.log)
     # The watchdog kills with SIGABRT: the log then shows where the loop stood still.
     faulthandler.enable()
@@ -48,14 +51,17 @@ def run_daemon(path: str | None) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    daemon = Daemon(path, config, secrets)
+    daemon = Daemon(path, config, secrets, rules)
     return uvloop.run(daemon.run())
 
 
 class Daemon:
     """One process: pipeline, admin surface, signals, service manager."""
 
-    def __init__(self, path: str | None, config: Config, secrets: Secrets) -> None:
+    def __init__(
+        self, path: str | None, config: Config, secrets: Secrets, rules: Rules | None
+    ) -> None:
+        self._rules = rules
         self._path = path
         self._config = config
         self._secrets = secrets
@@ -65,7 +71,7 @@ class Daemon:
 
     async def run(self) -> int:
         """Start, work, stop in order. 0 after a stop that was asked for, 1 after a failure."""
-        pipeline = Pipeline(self._config, self._secrets)
+        pipeline = Pipeline(self._config, self._secrets, self._rules)
         supervision = Supervision(
             Notifier.from_environ(os.environ),
             pipeline.missing,
@@ -158,7 +164,9 @@ class Daemon:
         try:
             config = load_config(self._path, os.environ)
             secrets = load_secrets(config, os.environ)
-            await pipeline.reload(config, secrets)
+            # A large catalogue takes seconds to read, and the loop must turn meanwhile.
+            rules = await asyncio.to_thread(Rules.of, config.catalogue)
+            await pipeline.reload(config, secrets, rules)
         except DispatcherdError as error:
             logger.error("reload_refused", error=str(error))
             return f"the last reload was REFUSED: {error}"
@@ -170,7 +178,9 @@ class Daemon:
         self._config = self._config.model_copy(
             update={section: getattr(config, section) for section in RELOADED}
         )
-        logger.info("reloaded", endpoints=len(config.endpoints))
+        logger.info(
+            "reloaded", endpoints=len(config.endpoints), event_types=rules.types if rules else 0
+        )
         return f"a restart is needed for {', '.join(stale)}" if stale else ""
 
 

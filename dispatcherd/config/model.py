@@ -223,6 +223,14 @@ class DecodeConfig(Section):
     """Of a quarantined record's bytes, this many are kept."""
 
 
+class CatalogueConfig(Section):
+    path: FilePath | None = None
+    """The directory of the event types' files; without it nothing is checked."""
+    on_violation: Literal["warn", "quarantine"] = "warn"
+    on_unknown: Literal["accept", "warn", "quarantine"] = "accept"
+    """A type, or a version of a type, that the catalogue does not have."""
+
+
 class LimitsConfig(Section):
     window_deliveries: Count = 10_000
     """Per partition: deliveries it may run ahead of its watermark."""
@@ -284,6 +292,7 @@ class Config(Section):
     endpoints: list[EndpointConfig] = []
     network: NetworkConfig = NetworkConfig()
     decode: DecodeConfig = DecodeConfig()
+    catalogue: CatalogueConfig = CatalogueConfig()
     limits: LimitsConfig = LimitsConfig()
     admin: AdminConfig = AdminConfig()
     facts: FactsConfig = FactsConfig()

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from dispatcherd.config.model import Config
 
-RELOADED = ("endpoints", "facts", "log")
+RELOADED = ("endpoints", "catalogue", "facts", "log")
 """Sections that a reload takes over."""
 
 _MASK = "***"
