@@ -14,11 +14,12 @@ from click.testing import CliRunner
 
 from dispatcherd.cli.main import cli
 from dispatcherd.keys import check_public_key, parse_key, public_key
-from dispatcherd.receiver.signing import new_key_pair, new_secret
 from dispatcherd.receiver.verify import Verifier
 from dispatcherd.sign import Signer
 
-PRIVATE, PUBLIC = new_key_pair()
+PRIVATE = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+PUBLIC = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 RAW = base64.b64decode(PRIVATE.removeprefix("whsk_"))
 
 
@@ -51,7 +52,7 @@ def test_what_cannot_sign_is_refused_without_being_shown(text: str, why: str) ->
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", [PRIVATE, "whpk_", "whpk_AAAA", new_secret(), "whpk_hunter2!"])
+@pytest.mark.parametrize("text", [PRIVATE, "whpk_", "whpk_AAAA", SECRET, "whpk_hunter2!"])
 def test_only_a_public_key_is_published(text: str) -> None:
     check_public_key(PUBLIC)
     with pytest.raises(ValueError):
@@ -105,7 +106,7 @@ def test_a_file_that_exists_is_never_written_over(tmp_path: Path) -> None:
 
 def test_an_hmac_secret_has_no_public_key_and_is_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    path.write_text(new_secret())
+    path.write_text(SECRET)
     asked = CliRunner().invoke(cli, ["keys", "public", str(path)])
     assert asked.exit_code == 1 and "no Ed25519 private key" in asked.stderr
     assert path.read_text() not in asked.output
