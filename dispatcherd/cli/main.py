@@ -22,6 +22,7 @@ from dispatcherd.cli.options import (
     explained,
     read_config,
 )
+from dispatcherd.cli.receiving import send_test
 from dispatcherd.cli.verify import verify
 from dispatcherd.errors import ConfigError
 
@@ -262,7 +263,7 @@ def demo(keep: bool, events: int) -> None:
     sys.exit(run_demo(events=events, keep=keep))
 
 
-for other in (keys, facts, verify):
+for other in (keys, facts, verify, send_test):
     cli.add_command(other)
 
 

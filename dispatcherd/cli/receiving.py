@@ -1,0 +1,80 @@
+"""The commands for whoever receives: their options. `verify` has a module of its own.
+
+Leaves out: what they do (send_test, receive, conformance).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from dispatcherd.cli.options import CONFIG_OPTION, JSON_OPTION, explained
+from dispatcherd.cli.verify import SECRET_OPTION
+
+
+@click.command("send-test")
+@CONFIG_OPTION
+@click.argument("url", required=False)
+@click.option("--endpoint", help="Secrets, headers and URL of this endpoint of the configuration.")
+@SECRET_OPTION
+@click.option("--type", "event_type", help="An event type of the catalogue, with its example.")
+@click.option("--version", help="Of the type; default: the newest that is not deprecated.")
+@click.option(
+    "--catalogue",
+    "catalogue_path",
+    type=click.Path(file_okay=False),
+    help="The directory of the catalogue; default: the configuration's, or the demo's.",
+)
+@click.option("--data", help="The event's data instead of the example: JSON, or @FILE.")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    help="A whole event, byte for byte; - for stdin.",
+)
+@click.option("--batch", type=click.IntRange(1, 1_000), help="A batch of so many events.")
+@click.option(
+    "--repeat",
+    default=1,
+    type=click.IntRange(1, 1_000),
+    show_default=True,
+    help="Send it so often, as repeated attempts with the same id.",
+)
+@click.option("--tamper", is_flag=True, help="Change the body after signing.")
+@click.option(
+    "--stale",
+    type=click.FloatRange(min=1),
+    is_flag=False,
+    flag_value=3_600.0,
+    metavar="[SECONDS]",
+    help="Sign it as so long ago (3600).",
+)
+@click.option(
+    "--future",
+    type=click.FloatRange(min=1),
+    is_flag=False,
+    flag_value=3_600.0,
+    metavar="[SECONDS]",
+    help="Sign it as so far ahead (3600).",
+)
+@click.option("--unsigned", is_flag=True, help="Leave the signature out.")
+@click.option("--hex-header", help="Also send the older hex form in this header.")
+@click.option("--timeout", default=None, type=click.FloatRange(0.01, 300), help="Seconds [15].")
+@JSON_OPTION
+@explained
+def send_test(
+    tamper: bool, stale: float | None, future: float | None, unsigned: bool, **options: Any
+) -> None:
+    """Send a signed example event to a URL; show what was sent and what came back.
+
+    The URL may be any, also on this host: the checks of addresses are the daemon's. With --tamper,
+    --stale, --future or --unsigned the receiver is expected to refuse (4xx).
+    """
+    from dispatcherd.cli.send_test import Breakage, run
+
+    if stale is not None and future is not None:
+        raise click.UsageError("A request is stale or in the future, not both.")
+    broken = Breakage(tamper, (stale or 0) - (future or 0), unsigned)
+    sys.exit(0 if run(broken=broken, **options) else 1)
