@@ -69,3 +69,10 @@ def read_config(path: str | None) -> Config:
     from dispatcherd.config.load import load_config
 
     return load_config(path, os.environ)
+
+
+def plain(text: str) -> str:
+    """What a stranger sent must not steer the terminal: nothing but line breaks and tabs."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )

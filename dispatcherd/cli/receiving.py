@@ -78,3 +78,52 @@ def send_test(
         raise click.UsageError("A request is stale or in the future, not both.")
     broken = Breakage(tamper, (stale or 0) - (future or 0), unsigned)
     sys.exit(0 if run(broken=broken, **options) else 1)
+
+
+@click.command()
+@click.option(
+    "--port",
+    default=8_000,
+    show_default=True,
+    type=click.IntRange(0, 65_535),
+    help="0: any free port.",
+)
+@click.option(
+    "--secret",
+    "sources",
+    multiple=True,
+    metavar="SOURCE",
+    help="env:NAME or file:PATH, or a public key (whpk_…); several while one is rotated. "
+    "Default: env:WEBHOOK_SECRET, and where that is not set a new one, which is printed.",
+)
+@click.option("--status", default=200, type=click.IntRange(200, 599), help="Answer so.")
+@click.option("--retry-after", default="", help="With this header: seconds, or a date.")
+@click.option("--delay", default=0.0, type=click.FloatRange(0, 300), help="So many seconds later.")
+@click.option("--drop", is_flag=True, help="Close the connection instead of answering.")
+@click.option(
+    "--first",
+    default=0,
+    type=click.IntRange(0, 1_000),
+    help="All this only for so many attempts of each id.",
+)
+@click.option(
+    "--fail-members",
+    default=0,
+    type=click.IntRange(0, 1_000),
+    help="Name every n-th member of a batch as failed.",
+)
+@click.option("--accept-all", is_flag=True, help="Do not refuse what does not verify.")
+@click.option("--tolerance", default=300.0, type=click.FloatRange(min=1), help="Seconds.")
+@click.option("--prefix", default="webhook", help="Of the three headers, such as svix.")
+@click.option("--hex-header", help="Check the older hex form, in this header, instead.")
+@click.option("--save", type=click.Path(dir_okay=False), help="Append each request as JSON.")
+@JSON_OPTION
+@explained
+def receive(**options: Any) -> None:
+    """A local endpoint that verifies, shows and keeps what arrives, with a page in the browser.
+
+    It listens on 127.0.0.1 only. How it answers can also be changed on the page.
+    """
+    from dispatcherd.cli.receive import run
+
+    run(**options)

@@ -17,7 +17,7 @@ import orjson
 
 from dispatcherd.batch import failed_members
 from dispatcherd.cli.events import directory
-from dispatcherd.cli.options import read_config
+from dispatcherd.cli.options import plain, read_config
 from dispatcherd.cli.verify import read_bytes
 from dispatcherd.config.model import EndpointConfig, RetryConfig
 from dispatcherd.config.secrets import load_secrets
@@ -253,7 +253,7 @@ def _show(url: str, request: compose.Outgoing, exchanged: Exchanged, meaning: st
         said += [f"{name}: {value}" for name, value in exchanged.headers]
         if response.body:
             said += ["", response.body.decode("utf-8", "replace").rstrip()]
-    click.echo("\n".join([*said, "", f"=> {meaning}", ""]))
+    click.echo(plain("\n".join([*said, "", f"=> {meaning}", ""])))
 
 
 def _document(

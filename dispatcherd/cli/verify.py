@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dispatcherd.cli.options import JSON_OPTION, explained
+from dispatcherd.cli.options import JSON_OPTION, explained, plain
 
 if TYPE_CHECKING:
     from dispatcherd.tools.diagnose import Diagnosis
@@ -151,11 +151,11 @@ def _show(found: Diagnosis, as_json: bool, what: str) -> None:
         return
     if found.ok:
         age = "" if found.age_seconds is None else f", signed {_ago(found.age_seconds)}"
-        click.echo(f"ok: {what} verifies ({found.id}{age})")
+        click.echo(plain(f"ok: {what} verifies ({found.id}{age})"))
     else:
         click.echo(f"not ok: {what} does not verify")
     for finding in found.findings:
-        click.echo(f"\n  {finding.code}: {finding.says}.\n      {finding.remedy}.")
+        click.echo(plain(f"\n  {finding.code}: {finding.says}.\n      {finding.remedy}."))
     if found.notes:
         click.echo()
     for note in found.notes:

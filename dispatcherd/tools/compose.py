@@ -39,8 +39,15 @@ class Outgoing:
     body: bytes
 
     def tampered(self) -> Outgoing:
-        """The same with one more byte in the body, which changes no JSON."""
-        return replace(self, body=self.body + b" ")
+        """The same with another content, in which JSON stays JSON."""
+        head, brace, rest = self.body.partition(b"{")
+        comma = b"" if rest.lstrip()[:1] == b"}" else b","
+        body = head + brace + b'"tampered":true' + comma + rest if brace else self.body + b"\0"
+        return replace(self, body=body)
+
+    def respaced(self) -> Outgoing:
+        """The same JSON in other bytes: what is signed is bytes, so this is another body."""
+        return replace(self, body=b" " + self.body)
 
     def without(self, *names: str) -> Outgoing:
         """The same without some headers."""
