@@ -22,7 +22,7 @@ from dispatcherd.cli.options import (
     explained,
     read_config,
 )
-from dispatcherd.cli.receiving import receive, send_test
+from dispatcherd.cli.receiving import conformance, receive, send_test
 from dispatcherd.cli.verify import verify
 from dispatcherd.errors import ConfigError
 
@@ -263,7 +263,7 @@ def demo(keep: bool, events: int) -> None:
     sys.exit(run_demo(events=events, keep=keep))
 
 
-for other in (keys, facts, verify, send_test, receive):
+for other in (keys, facts, verify, send_test, receive, conformance):
     cli.add_command(other)
 
 

@@ -127,3 +127,65 @@ def receive(**options: Any) -> None:
     from dispatcherd.cli.receive import run
 
     run(**options)
+
+
+@click.command()
+@CONFIG_OPTION
+@click.argument("url")
+@SECRET_OPTION
+@click.option(
+    "--processed-url",
+    help="Where the receiver lists what it processed: "
+    '{"processed": [ids]}, each id as often as it was processed.',
+)
+@click.option("--type", "event_type", help="An event type of the catalogue; default: a ping.")
+@click.option(
+    "--catalogue",
+    "catalogue_path",
+    type=click.Path(file_okay=False),
+    help="The directory of the catalogue; default: the configuration's, or the demo's.",
+)
+@click.option(
+    "--timeout",
+    default=15.0,
+    type=click.FloatRange(0.01, 300),
+    show_default=True,
+    help="Seconds for an answer.",
+)
+@click.option(
+    "--requests",
+    default=50,
+    type=click.IntRange(1, 1_000),
+    show_default=True,
+    help="Genuine requests in a row, for the time of answers.",
+)
+@click.option(
+    "--large-bytes",
+    default=1_000_000,
+    type=click.IntRange(1_000, 1_048_576),
+    show_default=True,
+    help="Size of the large body.",
+)
+@click.option("--no-batches", is_flag=True, help="The endpoint gets no batches.")
+@click.option(
+    "--settle",
+    default=5.0,
+    type=click.FloatRange(0, 300),
+    show_default=True,
+    help="Seconds that work in the background may take.",
+)
+@JSON_OPTION
+@explained
+def conformance(
+    timeout: float, requests: int, large_bytes: int, no_batches: bool, **options: Any
+) -> None:
+    """Check a receiver: does it verify, deduplicate, answer in time, survive what it does not know.
+
+    It gets some hundred requests with events that never happened: check a test instance. Without
+    --processed-url nobody can see whether an event was processed once.
+    """
+    from dispatcherd.cli.conformance import run
+    from dispatcherd.tools.conformance import Limits
+
+    limits = Limits(timeout, requests, large_bytes, not no_batches)
+    sys.exit(0 if run(limits=limits, **options) else 1)

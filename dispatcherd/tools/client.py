@@ -22,6 +22,7 @@ from dispatcherd.errors import DispatcherdError
 from dispatcherd.exchange.classify import failed
 
 _MOST_BODY_BYTES = 65_536
+_MOST_LIST_BYTES = 8 * 1_048_576
 _FAILURES = (aiohttp.ClientError, OSError, ValueError, UnicodeError)
 
 
@@ -65,6 +66,20 @@ class Client:
         self, url: str, headers: Sequence[tuple[str, str]], body: bytes, method: str = "POST"
     ) -> Exchanged:
         """Never raises for what the other side, the network or the time does."""
+        return await self._exchange(method, url, headers, body, _MOST_BODY_BYTES)
+
+    async def get(self, url: str) -> Exchanged:
+        """Likewise, for a document that may be longer."""
+        return await self._exchange("GET", url, (), None, _MOST_LIST_BYTES)
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes | None,
+        most_bytes: int,
+    ) -> Exchanged:
         sent: dict[str, Any] = {"headers": ()}
         started = time.monotonic()
         status, reason = 0, ""
@@ -81,7 +96,7 @@ class Client:
                 ) as answer:
                     status, reason = answer.status, answer.reason or ""
                     received = _texts(answer.raw_headers)
-                    content = await _read(answer)
+                    content = await _read(answer, most_bytes)
             after = answer.headers.get("Retry-After")
             response = Response(status, retry_after=after and after[:128], body=content)
         except TimeoutError:
@@ -119,12 +134,12 @@ def _texts(raw: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...]:
     return tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in raw)
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     """The body to a bound; the rest is left unread, and the connection closed."""
     content = bytearray()
     async for part in answer.content.iter_any():
         content += part
-        if len(content) > _MOST_BODY_BYTES:
+        if len(content) > most_bytes:
             answer.close()
             break
-    return bytes(content[:_MOST_BODY_BYTES])
+    return bytes(content[:most_bytes])

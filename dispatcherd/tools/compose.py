@@ -49,6 +49,17 @@ class Outgoing:
         """The same JSON in other bytes: what is signed is bytes, so this is another body."""
         return replace(self, body=b" " + self.body)
 
+    def with_headers(self, **changes: str) -> Outgoing:
+        """The same with other values of some headers, named with _ for -."""
+        values = {name.replace("_", "-"): value for name, value in changes.items()}
+        return replace(
+            self, headers=tuple((name, values.get(name, value)) for name, value in self.headers)
+        )
+
+    def header(self, name: str) -> str:
+        """The value of a header that is there."""
+        return dict(self.headers)[name]
+
     def without(self, *names: str) -> Outgoing:
         """The same without some headers."""
         return replace(self, headers=tuple(h for h in self.headers if h[0].lower() not in names))
