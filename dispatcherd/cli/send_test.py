@@ -194,10 +194,15 @@ async def _attempt(
         request = request.without("webhook-signature")
     exchanged = await asking.post(sender.url, request.headers, request.body)
     good, meaning = _meaning(exchanged, sender.retry, attempt, len(events), as_batch, broken)
+    hidden = {name.lower() for name, _ in sender.headers}
+    headers = [
+        (name, "***" if name.lower() in hidden else value)
+        for name, value in exchanged.sent_headers or request.headers
+    ]
     if as_json:
-        click.echo(orjson.dumps(_document(sender.url, request, exchanged, good, meaning)))
+        click.echo(orjson.dumps(_document(sender.url, headers, request, exchanged, good, meaning)))
     else:
-        _show(sender.url, request, exchanged, meaning)
+        _show(sender.url, headers, request, exchanged, meaning)
     return good
 
 
@@ -240,8 +245,13 @@ def _words(outcome: Outcome, policy: RetryPolicy) -> str:
     return f"{outcome.reason.word}: the next attempt would come in {outcome.delay_seconds:g} s"
 
 
-def _show(url: str, request: compose.Outgoing, exchanged: Exchanged, meaning: str) -> None:
-    headers = exchanged.sent_headers or request.headers
+def _show(
+    url: str,
+    headers: list[tuple[str, str]],
+    request: compose.Outgoing,
+    exchanged: Exchanged,
+    meaning: str,
+) -> None:
     said = [f"POST {url}", *(f"{name}: {value}" for name, value in headers), ""]
     said += [request.body.decode("utf-8", "replace"), ""]
     response = exchanged.response
@@ -257,7 +267,12 @@ def _show(url: str, request: compose.Outgoing, exchanged: Exchanged, meaning: st
 
 
 def _document(
-    url: str, request: compose.Outgoing, exchanged: Exchanged, good: bool, meaning: str
+    url: str,
+    headers: list[tuple[str, str]],
+    request: compose.Outgoing,
+    exchanged: Exchanged,
+    good: bool,
+    meaning: str,
 ) -> dict[str, Any]:
     response = exchanged.response
     return {
@@ -265,7 +280,7 @@ def _document(
         "meaning": meaning,
         "request": {
             "url": url,
-            "headers": exchanged.sent_headers or request.headers,
+            "headers": headers,
             "body": request.body.decode("utf-8", "replace"),
         },
         "response": {

@@ -159,14 +159,16 @@ def test_an_endpoint_of_the_configuration_gives_secret_headers_and_url(
         "endpoints": [
             {"id": "other", "url": anything.url("x"), "secret": {"env": "NOT_SET_ANYWHERE"}},
             {"id": "mine", "url": anything.url("mine"), "secret": {"env": "MY_KEY"},
-             "headers": {"x-mine": "yes"}},
+             "headers": {"x-mine": "hunter2"}},
         ],
     }  # fmt: skip
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config))
-    assert send("--endpoint", "mine", "--config", str(path), MY_KEY=private)[0] == 0
+    code, [shown] = send("--endpoint", "mine", "--config", str(path), MY_KEY=private)
+    assert code == 0 and ["x-mine", "***"] in shown["request"]["headers"]
     [(headers, body)] = anything.ledger("mine").kept
-    assert headers["x-mine"] == "yes"
+    assert headers["x-mine"] == "hunter2"
+    assert "hunter2" not in str(shown)
     Verifier([public]).verify(headers, body, float(headers["webhook-timestamp"]))
 
 
