@@ -90,6 +90,7 @@ async def test_a_slow_receiver_fails_for_its_slowness_alone() -> None:
         ("no deduplication", {"deduplicates", "deduplicates_at_once"}),
         ("repeats are refused", {"deduplicates", "deduplicates_at_once"}),
         ("processes no batch", {"accepts_batches"}),
+        ("looks at the last signature only", {"accepts_rotated"}),
     ],
 )
 async def test_a_fault_of_more_than_one_kind_fails_each_of_them(

@@ -121,7 +121,8 @@ def test_what_is_broken_has_to_be_refused(
         ({"status": 503}, "unavailable: the next attempt would come in 5 s"),
         ({"status": 429, "headers": {"retry-after": "77"}},
          "throttled: the next attempt would come in 77 s"),
-        ({"status": 302}, "status_redirect: the next attempt would come in 5 s"),
+        ({"status": 302, "headers": {"location": "/elsewhere"}},
+         "status_redirect: the next attempt would come in 5 s"),
     ],
 )  # fmt: skip
 def test_the_meaning_of_an_answer_is_the_daemons(

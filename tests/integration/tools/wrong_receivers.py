@@ -95,6 +95,8 @@ class WrongReceiver:
         expected = {"v1," + base64.b64encode(mac).decode() for mac in macs}
         if self.wrong("accepts_rotated"):
             signatures = signatures[:1] if signatures[0].startswith("v1,") else signatures
+        if self.wrong("looks at the last signature only"):
+            signatures = signatures[-1:]
         if self.wrong("accepts_other_versions") and not all(s[:3] == "v1," for s in signatures):
             return False
         return bool(expected & set(signatures))

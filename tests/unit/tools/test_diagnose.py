@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcherd.receiver.signing import new_key_pair, new_secret, sign, sign_headers, sign_hex
+from dispatcherd.tools import search
 from dispatcherd.tools.diagnose import Diagnosis, Scheme, diagnose, explain_value
 from dispatcherd.tools.message import Message
 
@@ -254,6 +255,15 @@ def test_a_signature_in_another_form_is_recognised(signature: str, expected: lis
 )
 def test_other_content_than_id_timestamp_and_body_is_recognised(signed: bytes, code: str) -> None:
     assert codes(examine(v1(mac(signed)))) == [code]
+
+
+def test_the_right_way_is_tried_first_whatever_the_bodys_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(search, "_MOST_HASHED_BYTES", 1_000)  # room for one way or two
+    body = b'{"a": "' + b"x" * 500 + b'"}'
+    found = examine(sign(SECRET, ID, STAMP, body), body, now=STAMP + 900)
+    assert codes(found) == ["stale"] and found.notes == ["the signature itself is right"]
 
 
 def test_mistakes_that_came_together_are_all_named() -> None:
