@@ -120,5 +120,9 @@ def _named(errors: Iterator[ValidationError]) -> Iterator[str]:
         kind, path = error.kind, ["data", *error.instance_path]
         if isinstance(kind, ValidationErrorKind.Required):
             yield f"{dotted([*path, str(kind.property)])} is missing"
+        elif isinstance(kind, ValidationErrorKind.AdditionalProperties):
+            yield f"{dotted([*path, str(kind.unexpected[0])])} is not described"
+        elif isinstance(kind, ValidationErrorKind.FalseSchema):
+            yield f"{dotted(path)} is not allowed, or something in it"
         else:
             yield f"{dotted(path)}: {error.message}"

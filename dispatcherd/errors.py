@@ -90,3 +90,7 @@ class CatalogueProblem(NamedTuple):
 
 class UnknownEvent(DispatcherdError):
     """The catalogue has no such event type, or no such version of it."""
+
+
+class OutputRefused(DispatcherdError):
+    """A file that a command was asked to write cannot be written."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,13 +17,14 @@ import orjson
 
 from dispatcherd.cli.table import show
 from dispatcherd.config.load import load_config
-from dispatcherd.errors import CatalogueError, CatalogueProblem
+from dispatcherd.errors import CatalogueError, CatalogueProblem, OutputRefused
 from dispatcherd.events import SAMPLE, Catalogue, EventVersion, load
 from dispatcherd.events.compatibility import Note, compatibility
 from dispatcherd.events.fields import Field, fields
 from dispatcherd.events.files import parse, read
 from dispatcherd.events.history import earlier
 from dispatcherd.events.lint import lint
+from dispatcherd.events.render import FORMATS, About, Format
 
 
 def directory(config_path: str | None, path: str | None, sample: bool = True) -> str:
@@ -132,6 +134,23 @@ def check(path: str, against: str | None, as_json: bool) -> int:
     else:
         _report(catalogue, problems, notes)
     return 1 if problems else 0
+
+
+def render(path: str, formats: Sequence[Format], out: str, about: About) -> None:
+    """Write a document for each format into a directory. Raises CatalogueError, OutputRefused."""
+    catalogue = load(path)
+    folder = Path(out)
+    for format_ in formats or FORMATS:
+        document = FORMATS[format_]
+        file = folder / document.file
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_text(document.render(catalogue, about), "utf-8")
+        except OSError as error:
+            raise OutputRefused(
+                f"{file} cannot be written: {error.strerror}. Name another directory in --out"
+            ) from error
+        click.echo(file)
 
 
 def _report(

@@ -252,6 +252,38 @@ def events_check(
     sys.exit(check(directory(config_path, path, sample=False), against, as_json))
 
 
+@events.command("render")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["html", "markdown", "asyncapi", "openapi"]),
+    help="May be given several times; default: all.",
+)
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="A directory.")
+@click.option("--title", default="Webhook events", show_default=True)
+@click.option("--document-version", default="1.0.0", show_default=True)
+@click.option("--bare", is_flag=True, help="Bodies are the bare data, without an envelope.")
+@explained
+def events_render(
+    config_path: str | None,
+    path: str | None,
+    formats: tuple[Any, ...],
+    out: str,
+    title: str,
+    document_version: str,
+    bare: bool,
+) -> None:
+    """Write the catalogue as documents for those who receive the events: a page of HTML, Markdown,
+    AsyncAPI 3.0, OpenAPI 3.1."""
+    from dispatcherd.cli.events import directory, render
+    from dispatcherd.events.render import About
+
+    render(directory(config_path, path), formats, out, About(title, document_version, bare))
+
+
 @cli.command()
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
 @click.option("--events", default=3_000, show_default=True, type=click.IntRange(100, 200_000))

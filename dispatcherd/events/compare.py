@@ -71,8 +71,14 @@ class _Comparison:
     def __init__(self, old: Schema, new: Schema) -> None:
         self._old, self._new = old, new
 
-    def changes(self, path: Step, name: str, old: Any, new: Any, depth: int) -> Iterator[Change]:
-        """What is different between two schemas that describe the same field."""
+    def changes(
+        self, path: Step, name: str, old: Any, new: Any, depth: int, mixed: bool = False
+    ) -> Iterator[Change]:
+        """What is different between two schemas that describe the same field.
+
+        `mixed`: other schemas describe it as well, so that a field that is new in this one may be
+        in one of those already.
+        """
         if _same(_inlined(self._old, old), _inlined(self._new, new)):
             return
 
@@ -86,9 +92,11 @@ class _Comparison:
         before, after = _type(old), _type(new)
         if before != after:
             yield breaking(f"its type was {before} and is {after}", "type")
+            return  # everything else about it is different too
         yield from _values(path, name, old, new)
         yield from _bounds(path, name, old, new)
-        yield from self._properties(path, name, old, new, depth)
+        mixed |= _in_parts(self._old, old) or _in_parts(self._new, new)
+        yield from self._properties(path, name, old, new, depth, mixed)
         yield from self._rest(path, name, old, new, depth)
         before, after = old.get("items", True), new.get("items", True)
         if before != after and True in (before, after):
@@ -96,7 +104,7 @@ class _Comparison:
         else:
             yield from self.changes((*path, "items"), f"{name}[]", before, after, depth + 1)
         for key in _MONOTONE:
-            yield from self._alternatives(path, name, key, old, new, depth)
+            yield from self._alternatives(path, name, key, old, new, depth, mixed)
         for key in sorted((old.keys() | new.keys()) - _JUDGED - ANNOTATIONS):
             one, other = ({key: schema[key]} if key in schema else {} for schema in (old, new))
             if not key.startswith("x-") and not _same(
@@ -105,11 +113,10 @@ class _Comparison:
                 yield breaking(f"`{key}` changed, which cannot be judged", key)
 
     def _properties(
-        self, path: Step, name: str, old: Schema, new: Schema, depth: int
+        self, path: Step, name: str, old: Schema, new: Schema, depth: int, mixed: bool
     ) -> Iterator[Change]:
         before, after = old.get("properties", {}), new.get("properties", {})
         had, has = set(old.get("required", [])), set(new.get("required", []))
-        mixed = _described_elsewhere(self._old, old) or _described_elsewhere(self._new, new)
         for key in [*before, *(key for key in after if key not in before)]:
             at, field = (*path, "properties", key), f"{name}.{key}"
             if key not in after:
@@ -121,17 +128,18 @@ class _Comparison:
                 elif isinstance(old.get("additionalProperties"), dict):
                     others = old["additionalProperties"]
                     yield from self.changes(at, field, others, after[key], depth + 1)
-                elif key not in has:
-                    yield Change(at, field, "it is new, and optional", False)
+                else:
+                    required = key in has
+                    text = f"it is new, and {'required' if required else 'optional'}"
+                    yield Change(at, field, text, required)
                 continue
             yield from self.changes(at, field, before[key], after[key], depth + 1)
             yield from _deprecation(at, field, before[key], after[key])
         for key in sorted(had ^ has):
-            if key in before and key not in after:
-                continue  # removed, and named as that
-            text = "it was required and may be missing now"
-            if key in has:
-                text = "it is required now" if key in before else "it is new, and required"
+            if (key in before) != (key in after):
+                continue  # removed or new, and named as that
+            required = key in has
+            text = "it is required now" if required else "it was required and may be missing now"
             yield Change((*path, "required"), f"{name}.{key}", text, True)
 
     def _rest(
@@ -150,7 +158,7 @@ class _Comparison:
             yield Change(at, name, "other fields are restricted now", True)
 
     def _alternatives(
-        self, path: Step, name: str, key: str, old: Schema, new: Schema, depth: int
+        self, path: Step, name: str, key: str, old: Schema, new: Schema, depth: int, mixed: bool
     ) -> Iterator[Change]:
         before, after = old.get(key, []), new.get(key, [])
         if len(before) != len(after):
@@ -160,7 +168,7 @@ class _Comparison:
             if not wider:
                 return
         for index, (one, other) in enumerate(zip(before, after, strict=False)):
-            yield from self.changes((*path, key, index), name, one, other, depth + 1)
+            yield from self.changes((*path, key, index), name, one, other, depth + 1, mixed)
 
 
 def _values(path: Step, name: str, old: Schema, new: Schema) -> Iterator[Change]:
@@ -264,13 +272,13 @@ def _inlined(top: Schema, schema: Any, within: tuple[str, ...] = ()) -> Any:
     return found
 
 
-def _described_elsewhere(top: Schema, schema: Schema) -> bool:
-    """Whether one field's rules may stand in several places of a schema."""
+def _in_parts(top: Schema, schema: Schema) -> bool:
+    """Whether the rules for one field may stand in several places of a schema."""
     places = 1 if "properties" in schema else 0
     for key in ("allOf", "anyOf", "oneOf"):
         for below in schema.get(key, []):
             plain = _plain(top, below)
-            places += "properties" in plain or _described_elsewhere(top, plain)
+            places += "properties" in plain or _in_parts(top, plain)
     return places > 1
 
 

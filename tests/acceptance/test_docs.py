@@ -42,6 +42,8 @@ from dispatcherd.config.model import (
 )
 from dispatcherd.decode import Decoder
 from dispatcherd.delivery import Claim, Event, OutcomeKind
+from dispatcherd.events.files import parse, read
+from dispatcherd.events.lint import lint
 from dispatcherd.metrics import Metrics
 from dispatcherd.sign import Signer
 from tests.rig.daemon import Daemon
@@ -290,6 +292,12 @@ def test_the_minimal_configuration_passes_check_config(tmp_path: Path) -> None:
     environ.pop("BILLING_SECRET", None)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
     assert done.returncode == 2 and "Set BILLING_SECRET" in done.stderr
+
+
+def test_the_event_type_is_in_order(tmp_path: Path) -> None:
+    (tmp_path / "order.shipped.yaml").write_text(the_block("yml"))
+    sources = read(tmp_path)
+    assert lint(parse(sources), sources) == []
 
 
 def test_the_verify_example_takes_what_is_signed_and_nothing_else(
