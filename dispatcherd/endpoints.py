@@ -13,6 +13,7 @@ from dispatcherd.config.model import Config, EndpointConfig
 from dispatcherd.delivery import BatchPolicy, Endpoint, RetryPolicy
 from dispatcherd.exchange import Target
 from dispatcherd.filter import compile_filter
+from dispatcherd.keys import SigningKey
 from dispatcherd.lane import Lane
 from dispatcherd.record.registry import Registration
 from dispatcherd.route import MATCH_ALL, Router
@@ -74,7 +75,7 @@ class Endpoints:
         self.router = Router([])
 
     def apply(
-        self, registrations: Sequence[Registration], keys: Mapping[str, Sequence[bytes]]
+        self, registrations: Sequence[Registration], keys: Mapping[str, Sequence[SigningKey]]
     ) -> list[Lane]:
         """Take over the registrations of now; returns the lanes whose endpoints are gone."""
         seen = set()
@@ -100,7 +101,7 @@ class Endpoints:
         self.router = Router([lane.endpoint for lane in self.lanes.values()])
         return gone
 
-    def _outlet(self, config: EndpointConfig, keys: Sequence[bytes]) -> Outlet:
+    def _outlet(self, config: EndpointConfig, keys: Sequence[SigningKey]) -> Outlet:
         headers = [
             ("content-type", "application/json"),
             ("user-agent", self._user_agent),

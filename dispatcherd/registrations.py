@@ -14,6 +14,7 @@ from dispatcherd import log
 from dispatcherd.config.model import EndpointConfig
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import StoreUnavailable
+from dispatcherd.keys import SigningKey
 from dispatcherd.record import registry
 from dispatcherd.record.connection import Database
 from dispatcherd.retry import Retries
@@ -32,7 +33,7 @@ class Registrations:
         sender: Sender,
         retries: Retries,
         configs: Sequence[EndpointConfig],
-        keys: Mapping[str, Sequence[bytes]],
+        keys: Mapping[str, Sequence[SigningKey]],
     ) -> None:
         self._database = database
         self._endpoints = endpoints
@@ -59,7 +60,7 @@ class Registrations:
                 logger.debug("registrations_not_read", error=str(error))
 
     async def take_over(
-        self, configs: Sequence[EndpointConfig], keys: Mapping[str, Sequence[bytes]]
+        self, configs: Sequence[EndpointConfig], keys: Mapping[str, Sequence[SigningKey]]
     ) -> None:
         """A new file. Raises StoreUnavailable; then the old one stays in force."""
         before = self._configs, self._keys

@@ -13,6 +13,7 @@ openssl             certificates: tests/rig/names.py
 php-cli             code of the event documents: tests/integration/test_verify_samples.py
 ruby                the same
 nginx-light         a receiver of its kind: tests/integration/test_exchange_servers.py
+chromium            the page of dispatcherd receive: tests/rig/browser.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
 '
 

@@ -26,7 +26,7 @@ from dispatcherd.config.check import check_runnable
 from dispatcherd.config.load import load_config
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets, load_secrets
-from dispatcherd.config.show import changed
+from dispatcherd.config.show import RELOADED, changed
 from dispatcherd.conformity import Rules
 from dispatcherd.errors import AdminUnavailable, ConfigError, DispatcherdError
 from dispatcherd.notify import Notifier
@@ -94,7 +94,7 @@ class Daemon:
 
     async def _work(self, pipeline: Pipeline, supervision: Supervision) -> None:
         admin = AdminServer(
-            self._config.admin,
+            lambda: self._config,
             Exposition(pipeline.metrics, lambda: gauges(pipeline)),
             pipeline.missing,
         )
@@ -176,11 +176,7 @@ class Daemon:
         if config.log != self._config.log:
             log.configure(config.log)
         self._config = self._config.model_copy(
-            update={
-                "endpoints": config.endpoints,
-                "catalogue": config.catalogue,
-                "log": config.log,
-            }
+            update={section: getattr(config, section) for section in RELOADED}
         )
         logger.info(
             "reloaded", endpoints=len(config.endpoints), event_types=rules.types if rules else 0

@@ -10,11 +10,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from ipaddress import ip_network
 from urllib.parse import parse_qsl, urlsplit
 
 from dispatcherd.address import AddressGuard
 from dispatcherd.config.check_endpoint import check_endpoint
+from dispatcherd.config.check_facts import check_facts
+from dispatcherd.config.check_network import check_network
 from dispatcherd.config.check_secret import check_secret
 from dispatcherd.config.model import Config, DecodeConfig, KafkaConfig, LimitsConfig
 from dispatcherd.config.show import has_password
@@ -35,6 +36,7 @@ def check(config: Config, from_environment: Collection[str] = ()) -> list[Config
         *_network(config),
         *_decode(config.decode),
         *_limits(config.limits),
+        *check_facts(config.facts),
     ]
     inline = config.allow_inline_secrets
     problems += check_secret("postgres.password", config.postgres.password, inline)
@@ -184,18 +186,7 @@ def _dsn_trouble(dsn: str) -> str | None:
 
 def _network(config: Config) -> Iterator[ConfigProblem]:
     for i, network in enumerate(config.network.allowed_networks):
-        try:
-            ip_network(network)
-        except ValueError:
-            trouble, remedy = "not a network", "Write a network such as 10.1.0.0/16"
-            try:
-                remedy = f"Write {ip_network(network, strict=False)}"
-                trouble = "not a network: it has bits set behind its prefix"
-            except ValueError:
-                pass
-            yield ConfigProblem(
-                f"network.allowed_networks[{i}]", repr(network[:80]), trouble, remedy
-            )
+        yield from check_network(f"network.allowed_networks[{i}]", network, "10.1.0.0/16")
     limits = config.network
     if limits.max_connections_per_host > limits.max_connections:
         yield _above(

@@ -266,6 +266,20 @@ class AdminConfig(Section):
     """0: any free port, named in the log."""
 
 
+class PublicKeyConfig(Section):
+    public_key: str
+    not_before: str | None = None
+    not_after: str | None = None
+    """RFC 3339, such as 2027-01-01T00:00:00Z."""
+
+
+class FactsConfig(Section):
+    egress: list[str] = []
+    """Networks (CIDR) that webhooks come from, as receivers see them."""
+    keys: list[PublicKeyConfig] = []
+    """Public keys that receivers may trust."""
+
+
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
@@ -281,6 +295,7 @@ class Config(Section):
     catalogue: CatalogueConfig = CatalogueConfig()
     limits: LimitsConfig = LimitsConfig()
     admin: AdminConfig = AdminConfig()
+    facts: FactsConfig = FactsConfig()
     log: LogConfig = LogConfig()
     shutdown_timeout_seconds: Seconds = 25.0
     """From SIGTERM to exit: attempts finish, then flush, commit, leave the group."""

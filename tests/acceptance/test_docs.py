@@ -140,7 +140,7 @@ def test_every_dispatcherd_command_line_of_the_readme_exists(line: str) -> None:
 
 
 def test_a_command_line_that_does_not_exist_would_be_noticed() -> None:
-    for wrong in ("retry --everything", "endpoints add x", "deliveries --state lost", "receive"):
+    for wrong in ("retry --everything", "endpoints add x", "deliveries --state lost", "recieve"):
         with pytest.raises(click.UsageError):
             check_command(["dispatcherd", *wrong.split()])
 
