@@ -62,7 +62,9 @@ class Pipeline:
         self.timers = Timers(self.metrics)
         self.timers.gap_seconds = config.kafka.session_timeout_seconds / 2
         self.database = Database(config.postgres, secrets.postgres_password)
-        self.consumer = Consumer(config.kafka, secrets.sasl_password)
+        self.consumer = Consumer(
+            config.kafka, config.limits.batch_inflated_bytes, secrets.sasl_password
+        )
         self.catalogue = Catalogue(self.database, config.decode.max_types)
         self.quota = Quota(config.limits.owed_per_endpoint, config.limits.owed_total)
         self.incarnation = 0
@@ -147,6 +149,7 @@ class Pipeline:
             timers,
             metrics,
             skip_unreadable=config.kafka.on_unreadable == "skip",
+            most_waiting_bytes=config.limits.batch_inflated_bytes,
         )
 
     def _build_around(self) -> None:

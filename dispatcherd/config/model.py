@@ -230,6 +230,8 @@ class LimitsConfig(Section):
     memory_deliveries: Count = 30_000
     """All partitions together."""
     memory_bytes: Bytes = 134_217_728
+    batch_inflated_bytes: Bytes = 67_108_864
+    """What one compressed batch of Kafka, and all that one poll reads, may be in memory."""
     lane_deliveries: Count = 1_000
     lane_bytes: Bytes = 16_777_216
     unrecorded_rows: Count = 20_000

@@ -177,6 +177,11 @@ class Daemon:
         """All that it has logged."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    def peak_rss_bytes(self) -> int:
+        """The most that was ever resident, as the kernel keeps it (VmHWM)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
     def rss_bytes(self) -> int:
         """Resident memory."""
         return int(psutil.Process(self.pid).memory_info().rss)
