@@ -354,7 +354,7 @@ class Pipeline:
             part, why = self._waiting_for
             return found | {part: why}
         if not self.recorder.healthy:
-            found["postgres"] = "outcomes cannot be recorded"
+            found["postgres"] = f"outcomes cannot be recorded: {self.recorder.trouble}"
         if not self.ownership.joined:
             found["kafka"] = "no assignment from the group yet, or its claim is under way"
         elif not self.fetching.healthy:

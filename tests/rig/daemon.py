@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -116,6 +117,10 @@ class Daemon:
             return self._get("/readyz")[0] == 200
         except OSError:
             return False
+
+    def lacking(self) -> dict[str, str]:
+        """What stands in the way of readiness, as /readyz has it: part → reason."""
+        return dict(json.loads(self._get("/readyz")[1]).get("missing", {}))
 
     def wait_ready(self, timeout_seconds: float = 40) -> Daemon:
         """Until it has joined and can record."""
