@@ -26,6 +26,7 @@ from dispatcherd.intake import Blocked, Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
 from dispatcherd.record.catalogue import Catalogue
+from dispatcherd.record.recorder import Recorder
 from dispatcherd.timers import Timers
 
 logger = log.get(__name__)
@@ -33,6 +34,7 @@ logger = log.get(__name__)
 _BLOCKED_PAUSE_SECONDS = 0.005
 _IDLE_POLL_SECONDS = 0.1
 _RELIEVE_EVERY_SECONDS = 0.25
+_PASS_GAPS_EVERY_SECONDS = 1.0
 _ALIVE_EVERY_SECONDS = 30
 _SUSPECT_POLL_SECONDS = 0.5
 _MOST_READ_SINGLY = 500
@@ -49,6 +51,7 @@ class FetchLoop:
         ownership: Ownership,
         catalogue: Catalogue,
         parking: Parking,
+        recorder: Recorder,
         timers: Timers,
         metrics: Metrics,
         skip_unreadable: bool,
@@ -66,10 +69,11 @@ class FetchLoop:
         self._ownership = ownership
         self._catalogue = catalogue
         self._parking = parking
+        self._recorder = recorder
         self._timers = timers
         self._metrics = metrics
         self._polled_at = 0.0
-        self._relieved_at = 0.0
+        self._relieved_at = self._passed_at = 0.0
         self._settled, self._measured_at = 0, 0.0
         self.healthy = True
         """False while Kafka does not answer."""
@@ -111,6 +115,29 @@ class FetchLoop:
         wait = _IDLE_POLL_SECONDS if cause is None else _BLOCKED_PAUSE_SECONDS
         for tenure, records in await self._poll(free, wait):
             intake.add(tenure, records)
+        if now - self._passed_at > _PASS_GAPS_EVERY_SECONDS:
+            self._passed_at = now
+            await self._pass_gaps(free)
+
+    async def _pass_gaps(self, tps: list[TopicPartition]) -> None:
+        """A partition may end with what is never handed out: control records of transactions,
+        aborted or compacted records. No later record proves that gap; the client's position does,
+        once it has nothing to hand out and no error to raise."""
+        for tp in tps:
+            tenure = self._ownership.reading.get(tp)
+            if tenure is None or tp in self._intake.fetched:
+                continue
+            if tenure.window.position >= (self._consumer.highwater(tp) or 0):
+                continue
+            for found, records in await self._poll([tp], 0):
+                self._intake.add(found, records)
+            if tp in self._intake.fetched:
+                continue
+            position = await self._consumer.fetched_to(tp)
+            if position is not None and self._ownership.reading.get(tp) is tenure:
+                tenure.window.skip_to(position)
+                if tenure.window.dirty:
+                    self._recorder.touch()
 
     # --- what compressed batches become in memory ---------------------------------------------
 

@@ -146,6 +146,7 @@ class Pipeline:
             self.ownership,
             self.catalogue,
             self.parking,
+            self.recorder,
             timers,
             metrics,
             skip_unreadable=config.kafka.on_unreadable == "skip",
