@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from dispatcherd import log
 from dispatcherd.adopt import Adoption
+from dispatcherd.caps import OwedCaps
 from dispatcherd.claim import Ownership
 from dispatcherd.commit import Committer
 from dispatcherd.config.model import Config
@@ -174,9 +175,17 @@ class Pipeline:
             self.ownership,
             self.recorder,
             timers,
-            self.quota,
             config.limits,
             self.sender.poke,
+            config.postgres.poll_interval_seconds,
+        )
+        self.caps = OwedCaps(
+            self.database,
+            self.endpoints,
+            self.ownership,
+            self.recorder,
+            self.quota,
+            config.limits,
             config.postgres.poll_interval_seconds,
         )
         self.committer = Committer(self.consumer, self.ownership, metrics)
@@ -245,7 +254,7 @@ class Pipeline:
                 "record": self.recorder.run(),
                 "claim": self.ownership.run(),
                 "consume": self.fetching.run(self._stopping),
-                "quota": self.retries.keep_to_quota(),
+                "quota": self.caps.run(),
                 "reread": self.rereader.run(),
                 "send": self.sender.run(),
                 "retry": self.retries.run(),
@@ -315,7 +324,7 @@ class Pipeline:
 
     def _committed(self, contents: Gathering) -> None:
         self.retries.committed(contents)
-        self.retries.count(contents)
+        self.caps.count(contents)
         if contents.fenced:
             self.ownership.lost(contents.fenced)
 
