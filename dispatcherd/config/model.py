@@ -239,7 +239,7 @@ class LimitsConfig(Section):
     unrecorded_bytes: Bytes = 67_108_864
     wheel_deliveries: Count = 20_000
     wheel_bytes: Bytes = 33_554_432
-    """Owed deliveries in memory, of all endpoints together, waiting or due; not those in the air."""
+    """Owed deliveries in memory, of all endpoints together, waiting or due; not in the air."""
     wheel_horizon_seconds: Seconds = 60.0
     """Retries due later than this wait in Postgres only."""
     park_after_seconds: Seconds = 5.0

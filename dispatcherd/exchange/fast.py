@@ -164,7 +164,7 @@ class FastExchange:
             raise
         except _LOST_BEFORE as error:
             response = failed(error, 0, sent=False)
-            if response.failure is Reason.RESOURCES:
+            if response.failure in (Reason.RESOURCES, Reason.NO_PORT):
                 self._shed()
             self._settle(opening, response)
             return
