@@ -58,6 +58,8 @@ class Daemon:
         self.name = name
         self.port = free_port()
         self.config = {**config, "admin": {"port": self.port}}
+        self.prefix: list[str] = []
+        """A command that runs it, such as one that makes a namespace; it must keep the pid."""
         self.path = folder / f"{name}.yaml"
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -85,7 +87,15 @@ class Daemon:
         """Start the process, and wait until it is ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dispatcherd", "run", "--config", str(self.path)],
+                [
+                    *self.prefix,
+                    sys.executable,
+                    "-m",
+                    "dispatcherd",
+                    "run",
+                    "--config",
+                    str(self.path),
+                ],
                 stderr=log,
                 stdout=log,
                 env={**os.environ, "DISPATCHERD_LOG__FORMAT": "json"},
