@@ -201,6 +201,7 @@ class NetworkConfig(Section):
     max_connections: Count = 2_000
     max_connections_per_host: Count = 50
     keepalive_seconds: Annotated[float, Field(ge=0, le=3_600)] = 15.0
+    connection_max_age_seconds: Seconds = 300.0
     dns_timeout_seconds: Timeout = 5.0
     dns_cache_seconds: Annotated[float, Field(ge=0, le=3_600)] = 10.0
     max_response_body_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 16_384
