@@ -90,8 +90,10 @@ class Daemon:
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(supervision.run())
+                summing_up = group.create_task(_sum_up_the_log())
                 await self._work(pipeline, supervision)
                 watching.cancel()
+                summing_up.cancel()
             return 0
         except BaseExceptionGroup as failures:
             causes = list(_leaves(failures))
@@ -186,6 +188,12 @@ class Daemon:
         )
         logger.info("reloaded", endpoints=len(config.endpoints))
         return f"a restart is needed for {', '.join(stale)}" if stale else ""
+
+
+async def _sum_up_the_log() -> None:
+    while True:
+        await asyncio.sleep(60)
+        log.sum_up()
 
 
 def _log_failure(cause: BaseException) -> None:

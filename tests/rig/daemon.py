@@ -60,6 +60,8 @@ class Daemon:
         self.config = {**config, "admin": {"port": self.port}}
         self.prefix: list[str] = []
         """A command that runs it, such as one that makes a namespace; it must keep the pid."""
+        self.environ: dict[str, str] = {}
+        """Added to the environment of `run`."""
         self.path = folder / f"{name}.yaml"
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,7 +100,7 @@ class Daemon:
                 ],
                 stderr=log,
                 stdout=log,
-                env={**os.environ, "DISPATCHERD_LOG__FORMAT": "json"},
+                env={**os.environ, "DISPATCHERD_LOG__FORMAT": "json", **self.environ},
             )
         return self.wait_ready() if wait else self
 
