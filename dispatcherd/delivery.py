@@ -263,8 +263,11 @@ class Reason(IntEnum):
     BAD_RESPONSE = 18
     INTERRUPTED = 19
     RESOURCES = 20
+    """We are out of descriptors or memory for sockets: no matter of the receiver's."""
     PARTIAL_FAILURE = 21
     """A batch was answered with 2xx and a list of members that failed: this is one of them."""
+    NO_PORT = 22
+    """No local address and port left towards this receiver's address."""
     # a parked delivery's or a dead letter's
     LANE_FULL = 40
     WINDOW_FULL = 41

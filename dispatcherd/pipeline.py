@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from dispatcherd import log
 from dispatcherd.adopt import Adoption
+from dispatcherd.caps import OwedCaps
 from dispatcherd.claim import Ownership
 from dispatcherd.commit import Committer
 from dispatcherd.config.model import Config
@@ -64,7 +65,9 @@ class Pipeline:
         self.timers = Timers(self.metrics)
         self.timers.gap_seconds = config.kafka.session_timeout_seconds / 2
         self.database = Database(config.postgres, secrets.postgres_password)
-        self.consumer = Consumer(config.kafka, secrets.sasl_password)
+        self.consumer = Consumer(
+            config.kafka, config.limits.batch_inflated_bytes, secrets.sasl_password
+        )
         self.catalogue = Catalogue(self.database, config.decode.max_types)
         self.quota = Quota(config.limits.owed_per_endpoint, config.limits.owed_total)
         self.incarnation = 0
@@ -147,9 +150,11 @@ class Pipeline:
             self.ownership,
             self.catalogue,
             self.parking,
+            self.recorder,
             timers,
             metrics,
             skip_unreadable=config.kafka.on_unreadable == "skip",
+            most_waiting_bytes=config.limits.batch_inflated_bytes,
         )
 
     def _build_around(self) -> None:
@@ -173,9 +178,17 @@ class Pipeline:
             self.ownership,
             self.recorder,
             timers,
-            self.quota,
             config.limits,
             self.sender.poke,
+            config.postgres.poll_interval_seconds,
+        )
+        self.caps = OwedCaps(
+            self.database,
+            self.endpoints,
+            self.ownership,
+            self.recorder,
+            self.quota,
+            config.limits,
             config.postgres.poll_interval_seconds,
         )
         self.committer = Committer(self.consumer, self.ownership, metrics)
@@ -244,7 +257,7 @@ class Pipeline:
                 "record": self.recorder.run(),
                 "claim": self.ownership.run(),
                 "consume": self.fetching.run(self._stopping),
-                "quota": self.retries.keep_to_quota(),
+                "quota": self.caps.run(),
                 "reread": self.rereader.run(),
                 "send": self.sender.run(),
                 "retry": self.retries.run(),
@@ -314,7 +327,7 @@ class Pipeline:
 
     def _committed(self, contents: Gathering) -> None:
         self.retries.committed(contents)
-        self.retries.count(contents)
+        self.caps.count(contents)
         if contents.fenced:
             self.ownership.lost(contents.fenced)
 
@@ -354,7 +367,7 @@ class Pipeline:
             part, why = self._waiting_for
             return found | {part: why}
         if not self.recorder.healthy:
-            found["postgres"] = "outcomes cannot be recorded"
+            found["postgres"] = f"outcomes cannot be recorded: {self.recorder.trouble}"
         if not self.ownership.joined:
             found["kafka"] = "no assignment from the group yet, or its claim is under way"
         elif not self.fetching.healthy:

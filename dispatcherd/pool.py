@@ -21,11 +21,11 @@ from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
 
 from dispatcherd.address import AddressGuard
 from dispatcherd.config.model import NetworkConfig
 from dispatcherd.errors import AddressForbidden
+from dispatcherd.resolve import SystemResolver
 
 
 class ForbiddenConnect(OSError):
@@ -54,10 +54,10 @@ def own_addresses() -> set[str]:
 class GuardedResolver(AbstractResolver):
     """Refuses a name that answers with any forbidden address, also beside permitted ones."""
 
-    def __init__(self, guard: AddressGuard, behind: AbstractResolver | None = None) -> None:
-        """`behind`: who answers; by default the system."""
+    def __init__(self, guard: AddressGuard, behind: AbstractResolver) -> None:
+        """`behind`: who answers."""
         self._guard = guard
-        self._resolver = behind or DefaultResolver()
+        self._resolver = behind
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -132,7 +132,7 @@ def connector(
         limit=0,
         limit_per_host=0,
         ssl=context,
-        resolver=GuardedResolver(guard, resolver),
+        resolver=GuardedResolver(guard, resolver or SystemResolver(config.dns_timeout_seconds)),
         ttl_dns_cache=max(1, int(config.dns_cache_seconds)),
         use_dns_cache=config.dns_cache_seconds > 0,
         keepalive_timeout=config.keepalive_seconds or 0.001,

@@ -14,6 +14,7 @@ php-cli             code of the event documents: tests/integration/test_verify_s
 ruby                the same
 nginx-light         a receiver of its kind: tests/integration/test_exchange_servers.py
 chromium            the page of dispatcherd receive: tests/rig/browser.py
+faketime            a wall clock that jumps: tests/acceptance/test_clock_jumps.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
 '
 

@@ -35,7 +35,7 @@ def check(config: Config, from_environment: Collection[str] = ()) -> list[Config
         *_postgres(config, from_environment),
         *_network(config),
         *_decode(config.decode),
-        *_limits(config.limits),
+        *_limits(config.limits, config.decode),
         *check_facts(config.facts),
     ]
     inline = config.allow_inline_secrets
@@ -208,7 +208,15 @@ def _decode(decode: DecodeConfig) -> Iterator[ConfigProblem]:
         taken[header] = f"the same as decode.{name}"
 
 
-def _limits(limits: LimitsConfig) -> Iterator[ConfigProblem]:
+def _limits(limits: LimitsConfig, decode: DecodeConfig) -> Iterator[ConfigProblem]:
+    if limits.batch_inflated_bytes < decode.max_event_bytes:
+        yield ConfigProblem(
+            "limits.batch_inflated_bytes",
+            str(limits.batch_inflated_bytes),
+            f"below decode.max_event_bytes ({decode.max_event_bytes}): such an event, compressed, "
+            "could not be read",
+            f"Write {4 * decode.max_event_bytes} or more",
+        )
     for small, large in (
         ("lane_deliveries", "memory_deliveries"),
         ("lane_bytes", "memory_bytes"),

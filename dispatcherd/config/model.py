@@ -201,6 +201,8 @@ class NetworkConfig(Section):
     max_connections: Count = 2_000
     max_connections_per_host: Count = 50
     keepalive_seconds: Annotated[float, Field(ge=0, le=3_600)] = 15.0
+    connection_max_age_seconds: Seconds = 300.0
+    dns_timeout_seconds: Timeout = 5.0
     dns_cache_seconds: Annotated[float, Field(ge=0, le=3_600)] = 10.0
     max_response_body_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 16_384
     max_response_header_bytes: Annotated[int, Field(ge=1_024, le=1_048_576)] = 16_384
@@ -238,6 +240,8 @@ class LimitsConfig(Section):
     memory_deliveries: Count = 30_000
     """All partitions together."""
     memory_bytes: Bytes = 134_217_728
+    batch_inflated_bytes: Bytes = 67_108_864
+    """What one compressed batch of Kafka, and all that one poll reads, may be in memory."""
     lane_deliveries: Count = 1_000
     lane_bytes: Bytes = 16_777_216
     unrecorded_rows: Count = 20_000
@@ -245,6 +249,7 @@ class LimitsConfig(Section):
     unrecorded_bytes: Bytes = 67_108_864
     wheel_deliveries: Count = 20_000
     wheel_bytes: Bytes = 33_554_432
+    """Owed deliveries in memory, of all endpoints together, waiting or due; not in the air."""
     wheel_horizon_seconds: Seconds = 60.0
     """Retries due later than this wait in Postgres only."""
     park_after_seconds: Seconds = 5.0
