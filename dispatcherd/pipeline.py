@@ -184,6 +184,7 @@ class Pipeline:
             self.retries,
             config.endpoints,
             self._secrets.endpoint_keys,
+            self._secrets.access,
         )
 
     def _connect(self) -> None:
@@ -371,7 +372,7 @@ class Pipeline:
 
         Raises StoreUnavailable; then the old registrations stay in force.
         """
-        await self.registrations.take_over(config.endpoints, secrets.endpoint_keys)
+        await self.registrations.take_over(config.endpoints, secrets.endpoint_keys, secrets.access)
 
     async def _keep_partitions(self) -> None:
         """Make the day partitions of `attempts` ahead of time."""

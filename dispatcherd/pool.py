@@ -89,6 +89,9 @@ class GuardedConnector(aiohttp.TCPConnector):
         while True:
             connection: Any = await super().connect(req, traces, timeout)
             protocol = connection.protocol
+            closed = None if protocol in self._handed_out else protocol.closed
+            if closed is not None:
+                closed.add_done_callback(_heard)
             try:
                 # What has arrived by now is read before it is looked at: within one turn of
                 # uvloop's loop, and within two of asyncio's own, where a task goes before the
@@ -101,11 +104,29 @@ class GuardedConnector(aiohttp.TCPConnector):
             if protocol.is_connected() and not protocol.should_close:
                 self._handed_out.add(protocol)
                 return connection
-            connection.close()
-            if protocol not in self._handed_out:
-                raise aiohttp.ClientConnectionError(
-                    "the receiver spoke or left before it was asked"
-                )
+            if protocol in self._handed_out:
+                connection.close()
+                continue
+            try:
+                why = await _loss(protocol, closed)
+            finally:
+                connection.close()
+            raise aiohttp.ClientConnectionError(
+                "the receiver spoke or left before it was asked"
+            ) from why
+
+
+async def _loss(protocol: Any, closed: asyncio.Future[None] | None) -> BaseException | None:
+    """What the transport says of a connection that was lost: TLS 1.3 refuses a client certificate
+    by an alert after the handshake. None for one that is not lost, or was closed in order."""
+    if closed is None or protocol.is_connected():
+        return None
+    await asyncio.wait([closed])
+    return closed.exception()
+
+
+def _heard(closed: asyncio.Future[None]) -> None:
+    closed.exception()  # else asyncio reports an error that nobody looked at
 
 
 def connector(

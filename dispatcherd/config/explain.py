@@ -107,9 +107,9 @@ def _found(document: Any, error: ErrorDetails) -> tuple[tuple[Any, ...], Any]:
         try:
             value = value[step]
         except (LookupError, TypeError):
-            if error["type"] == "missing":
+            if error["type"] == "missing" and step == error["loc"][-1]:
                 path.append(step)
-            break
+            continue
         path.append(step)
     return tuple(path), value
 

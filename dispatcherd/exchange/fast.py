@@ -14,6 +14,7 @@ out: one connection's work (http11), and how many requests a host may have at on
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable
 from weakref import WeakValueDictionary
 
@@ -36,7 +37,7 @@ _LOST_BEFORE = (aiohttp.ClientError, OSError, ValueError, UnicodeError)
 
 
 class _Idle(list[HttpConnection]):
-    """The connections of one origin that are at rest."""
+    """The connections of one origin, under one TLS context, that are at rest."""
 
     __slots__ = ("__weakref__",)
 
@@ -81,7 +82,9 @@ class FastExchange:
         self._most = config.max_connections
         guard = AddressGuard(config.allowed_networks, own_addresses())
         self._connector = pool or connector(config, guard)
-        self._origins: WeakValueDictionary[str, _Idle] = WeakValueDictionary()
+        self._origins: WeakValueDictionary[tuple[str, ssl.SSLContext | None], _Idle] = (
+            WeakValueDictionary()
+        )
         self._open: dict[HttpConnection, None] = {}
         self._opening: dict[_Opening, None] = {}
         self._returned: dict[asyncio.Transport, None] = {}
@@ -92,13 +95,15 @@ class FastExchange:
 
     # --- the seam ----------------------------------------------------------------------------
 
-    def target(self, url: str, headers: Iterable[tuple[str, str]]) -> Target:
+    def target(
+        self, url: str, headers: Iterable[tuple[str, str]], tls: ssl.SSLContext | None = None
+    ) -> Target:
         """See `Exchange`."""
-        key = origin(URL(url, encoded=url.isascii()))
+        key = origin(URL(url, encoded=url.isascii())), tls
         idle = self._origins.get(key)
         if idle is None:
             idle = self._origins[key] = _Idle()
-        return Target(url, headers, idle)
+        return Target(url, headers, idle, tls)
 
     def post(
         self, target: Target, lines: bytes, body: bytes, deadline: float, flight: Flight
@@ -156,7 +161,9 @@ class FastExchange:
         target = opening.target
         try:
             self._make_room()
-            request = aiohttp.ClientRequest("POST", target.url, loop=asyncio.get_running_loop())
+            request = aiohttp.ClientRequest(
+                "POST", target.url, loop=asyncio.get_running_loop(), ssl=target.tls or True
+            )
             held = await self._connector.connect(request, [], _NO_TIMEOUT)
             connection = HttpConnection(self, held, target.idle)
         except asyncio.CancelledError:

@@ -54,11 +54,12 @@ class Poster:
         seconds: float = 20.0,
         headers: Sequence[tuple[str, str]] = (),
         static: Sequence[tuple[str, str]] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> Response:
         """One exchange, to its end."""
         return await exchanged(
             self.exchange,
-            self.exchange.target(url, static),
+            self.exchange.target(url, static, tls),
             header_lines(headers),
             body,
             self.timers.now() + seconds,
