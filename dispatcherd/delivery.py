@@ -271,6 +271,10 @@ class Reason(IntEnum):
     """The receiver asked for a certificate of ours and got none, or refused the one it got."""
     TLS_VERSION = 26
     """No version of TLS that both sides accept."""
+    PROXY_FAILED = 27
+    """The egress proxy could not be reached, or did not answer as a proxy."""
+    PROXY_REFUSED = 28
+    """The egress proxy will not connect (its rules, its password)."""
     # a parked delivery's or a dead letter's
     LANE_FULL = 40
     WINDOW_FULL = 41

@@ -223,11 +223,22 @@ class EndpointConfig(Section):
     """Raise it with each change: an instance whose file has a lower one yields to the higher."""
 
 
+class ProxyConfig(Section):
+    """A proxy of the operator's that every request goes through, by CONNECT."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^http://[^/?#@\s]+/?$")]
+    username: Text | None = None
+    password: SecretSource | None = None
+    resolves_names: bool = False
+    """The proxy is asked for names, and the check of their addresses is its own."""
+
+
 class NetworkConfig(Section):
     allowed_networks: list[str] = []
     """Networks (CIDR) that may be connected to although they are not public."""
     allow_http: bool = False
     """Plain http:// URLs; always allowed towards `allowed_networks`."""
+    proxy: ProxyConfig | None = None
     max_connections: Count = 2_000
     max_connections_per_host: Count = 50
     keepalive_seconds: Annotated[float, Field(ge=0, le=3_600)] = 15.0

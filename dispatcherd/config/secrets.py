@@ -50,6 +50,7 @@ class Secrets:
     sasl_password: str | None = None
     access: dict[str, Access] = field(default_factory=dict)
     """By endpoint id."""
+    proxy_password: str | None = None
 
     def __repr__(self) -> str:
         return f"<Secrets of {len(self.endpoint_keys)} endpoints>"
@@ -134,11 +135,14 @@ def load_secrets(
     sasl = None
     if config.kafka.sasl is not None:
         sasl = reading.password("kafka.sasl.password", config.kafka.sasl.password)
+    proxy = None
+    if config.network.proxy is not None:
+        proxy = reading.password("network.proxy.password", config.network.proxy.password)
     if config.kafka.tls is not None:
         _try_tls(config.kafka.tls, reading.problems)
     if reading.problems:
         raise ConfigError(reading.problems)
-    return Secrets(keys, postgres, sasl, access)
+    return Secrets(keys, postgres, sasl, access, proxy)
 
 
 def postgres_password(config: Config, environ: Mapping[str, str]) -> str | None:

@@ -14,6 +14,7 @@ import aiohttp
 
 from dispatcherd.delivery import Reason, Response
 from dispatcherd.pool import ForbiddenConnect
+from dispatcherd.proxy import ProxyCouldNotConnect, ProxyFailed, ProxyRefused
 
 _OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 _MOST_DETAIL = 200
@@ -78,6 +79,12 @@ def _named_cause(error: BaseException) -> BaseException:
 def _reason(error: BaseException, cause: BaseException) -> Reason:
     if isinstance(cause, ForbiddenConnect):
         return Reason.ADDRESS_FORBIDDEN
+    if isinstance(error, ProxyRefused):
+        return Reason.PROXY_REFUSED
+    if isinstance(error, ProxyFailed):
+        return Reason.PROXY_FAILED
+    if isinstance(error, ProxyCouldNotConnect):
+        return Reason.CONNECT_FAILED
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _VERIFICATION.get(getattr(cause, "verify_code", 0), Reason.TLS_CERTIFICATE)
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.CertificateError)):

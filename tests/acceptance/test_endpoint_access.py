@@ -12,6 +12,7 @@ from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database
 from tests.rig.producer import events, publish
+from tests.rig.tinyproxy import PASSWORD, USERNAME, Tinyproxy
 from tests.rig.tls_receiver import TlsReceiver
 from tests.rig.waiting import wait_for
 
@@ -75,4 +76,44 @@ def test_certificate_and_header_come_from_files_and_are_renewed_by_a_reload(
     for text in (one.log(), shown.stdout):
         assert "token-of-all" not in text
     one.stop()
+    receiver.stop()
+
+
+def test_events_are_delivered_through_an_egress_proxy(
+    kafka: KafkaBroker,
+    database: Database,
+    topic: str,
+    daemon: Callable[..., Daemon],
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    receiver = TlsReceiver(authority.serving(["127.0.0.1"]))
+    proxy = Tinyproxy(tmp_path, connect_port=receiver.port)
+    password = tmp_path / "password"
+    password.write_text("wrong-at-first\n")
+    endpoint = {
+        "id": "billing",
+        "url": receiver.url,
+        "tls": {"ca_file": str(authority.file())},
+        "retry": {"schedule_seconds": [0, 1]},
+    }
+    network = {
+        "allowed_networks": ["127.0.0.0/8"],
+        "proxy": {"url": proxy.url, "username": USERNAME, "password": {"file": str(password)}},
+    }
+    kafka.create_topic(topic, 1)
+    config = config_for(kafka.bootstrap, database.dsn, topic, [endpoint], network=network)
+    one = daemon(config).migrate().start()
+    publish(kafka.bootstrap, topic, events(range(3), partitions=1))
+    wait_for(lambda: '"reason":"proxy_refused"' in one.log(), 30, "the refusal in the log")
+    assert "network.proxy.username and password" in one.log()
+    assert receiver.asked == []
+    password.write_text(f"{PASSWORD}\n")
+    one.stop()
+    one.start()
+    wait_for(lambda: len(receiver.asked) == 3, 30, "the deliveries")
+    assert f"CONNECT 127.0.0.1:{receiver.port}" in proxy.log()
+    one.stop()
+    assert PASSWORD not in one.log() and "wrong-at-first" not in one.log()
+    proxy.stop()
     receiver.stop()
