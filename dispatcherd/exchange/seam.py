@@ -32,6 +32,13 @@ class Flight(Protocol):
         exchange's `on_fault`."""
 
 
+class Idle(list[Any]):
+    """The connections of one origin, under one TLS context, that are at rest; shared by the targets
+    with both in common."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Target:
     """Where requests of one endpoint go, and what is the same in each: prepared once.
 
