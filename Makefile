@@ -55,4 +55,11 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help env demo parts test compiled test-compiled bench bench-peers check
+lock: $(STAMP) ## Write requirements.lock anew: hashes of what constraints.txt pins
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[lock]'
+	supply/lock.sh $(BIN)/uv
+
+audit: $(STAMP) ## Known vulnerabilities in the pins, by ADVISORIES=a folder or zip (exit 3: could not look)
+	@$(BIN)/python supply/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
+
+.PHONY: help env demo parts test compiled test-compiled bench bench-peers check lock audit

@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 
-from dispatcherd import inflate, log
+from dispatcherd import diagnosis, inflate, log
 from dispatcherd.config.model import KafkaConfig
 from dispatcherd.errors import LogError, LogUnavailable
 
@@ -122,15 +122,17 @@ class Consumer:
     async def cluster_id(self) -> str:
         """The cluster's id; raises LogUnavailable."""
         admin = AIOKafkaAdminClient(**connection_options(self._config, self._password))
-        try:
-            await admin.start()
-            described = await admin.describe_cluster()
-            return str(described["cluster_id"])
-        except (kafka_errors.KafkaError, OSError) as error:
-            raise LogUnavailable(f"Kafka: {_text(error)}") from error
-        finally:
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(admin.close(), 5)
+        with diagnosis.overheard() as heard:
+            try:
+                await admin.start()
+                described = await admin.describe_cluster()
+                return str(described["cluster_id"])
+            except (kafka_errors.KafkaError, OSError) as error:
+                why = diagnosis.in_words(error, heard, self._config)
+                raise LogUnavailable(f"Kafka: {why}") from error
+            finally:
+                with contextlib.suppress(Exception):
+                    await asyncio.wait_for(admin.close(), 5)
 
     async def start(self) -> None:
         """Join the group; raises LogUnavailable. Assignments arrive through `on_assigned`."""

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from dispatcherd import log
+from dispatcherd.address import AddressGuard
 from dispatcherd.adopt import Adoption
 from dispatcherd.caps import OwedCaps
 from dispatcherd.claim import Ownership
@@ -31,7 +32,7 @@ from dispatcherd.handover import Handover
 from dispatcherd.intake import Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
-from dispatcherd.pool import HostSlots
+from dispatcherd.pool import HostSlots, connector, own_addresses
 from dispatcherd.quota import Quota
 from dispatcherd.record import deployment, listen, migrate
 from dispatcherd.record.catalogue import Catalogue
@@ -119,7 +120,9 @@ class Pipeline:
         self.ownership = Ownership(
             self.database, self.consumer, self.recorder, config.kafka, self.incarnation, metrics
         )
-        self.exchange = FastExchange(config.network, timers.wheel, timers.now)
+        guard = AddressGuard(config.network.allowed_networks, own_addresses())
+        pool = connector(config.network, guard, proxy_password=self._secrets.proxy_password)
+        self.exchange = FastExchange(config.network, timers.wheel, timers.now, pool)
         self.endpoints = Endpoints(config, self.exchange.target)
         slots = HostSlots(config.network.max_connections_per_host, config.network.max_connections)
         self.sender = Sender(
@@ -200,6 +203,7 @@ class Pipeline:
             self.retries,
             config.endpoints,
             self._secrets.endpoint_keys,
+            self._secrets.access,
         )
 
     def _connect(self) -> None:
@@ -388,7 +392,7 @@ class Pipeline:
 
         Raises StoreUnavailable; then the old registrations and catalogue stay in force.
         """
-        await self.registrations.take_over(config.endpoints, secrets.endpoint_keys)
+        await self.registrations.take_over(config.endpoints, secrets.endpoint_keys, secrets.access)
         self.conformity.rules = rules
 
     async def _keep_partitions(self) -> None:

@@ -104,6 +104,8 @@ class Sender:
         self._next_exchange = incarnation * _EXCHANGES_PER_START
         self._blocked: dict[Lane, None] = {}
         self._wakers: dict[Lane, Callable[[], None]] = {}
+        self._failing: dict[Lane, set[Reason]] = {}
+        """Lanes whose last exchange got no answer, and what has been said of it since."""
         self._under_way: dict[_Exchange, None] = {}
         self._concurrency = ConcurrencyLimit(most_exchanges)
         self._hanging = 0
@@ -157,6 +159,7 @@ class Sender:
         """The lane's endpoint is gone."""
         self._wakers.pop(lane, None)
         self._blocked.pop(lane, None)
+        self._failing.pop(lane, None)
 
     def unblock(self) -> None:
         """The recorder has room again."""
@@ -267,6 +270,8 @@ class Sender:
         lane = exchange.lane
         policy = lane.endpoint.retry
         at, took = exchange.at, now - exchange.started
+        if response.failure is not None or lane in self._failing:
+            self._note(lane, response)
         draw = random.random()  # one for the batch: what failed together is due together
         metrics = self._metrics.endpoint(lane.endpoint.name)
         refused: frozenset[str] | None = frozenset()
@@ -301,6 +306,22 @@ class Sender:
                 )
             )
             self._settle(lane, delivery, outcome, response.status, now)
+
+    def _note(self, lane: Lane, response: Response) -> None:
+        """Log each way in which an endpoint cannot be reached once, and once that it can again."""
+        if response.failure is None:
+            del self._failing[lane]
+            logger.info("endpoint_reached_again", endpoint=lane.endpoint.name)
+        elif response.failure is not _INTERRUPTED:
+            said = self._failing.setdefault(lane, set())
+            if response.failure not in said:
+                said.add(response.failure)
+                logger.warning(
+                    "endpoint_not_reached",
+                    endpoint=lane.endpoint.name,
+                    reason=response.failure.word,
+                    detail=response.detail,
+                )
 
     def _settle(
         self, lane: Lane, delivery: Delivery, outcome: Outcome, status: int, now: float

@@ -15,6 +15,7 @@ ruby                the same
 nginx-light         a receiver of its kind: tests/integration/test_exchange_servers.py
 chromium            the page of dispatcherd receive: tests/rig/browser.py
 faketime            a wall clock that jumps: tests/acceptance/test_clock_jumps.py
+tinyproxy-bin       an egress proxy: tests/integration/test_proxy.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
 '
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from dispatcherd.cli.events import directory
 from dispatcherd.cli.options import plain, read_config
 from dispatcherd.cli.verify import read_bytes
 from dispatcherd.config.model import EndpointConfig, RetryConfig
-from dispatcherd.config.secrets import load_secrets
+from dispatcherd.config.secrets import Access, load_secrets
 from dispatcherd.delivery import Event, Outcome, OutcomeKind, Reason, RetryPolicy
 from dispatcherd.errors import UnknownEvent
 from dispatcherd.events import envelope as example_of
@@ -47,6 +48,7 @@ class Sender:
     headers: tuple[tuple[str, str], ...] = ()
     retry: RetryPolicy = STANDARD
     timeout_seconds: float = 15.0
+    tls: ssl.SSLContext | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +119,18 @@ def _sender(
         raise click.UsageError(f"The configuration has no endpoint {endpoint!r}. It has: {known}.")
     [mine] = named
     alone = config.model_copy(update={"endpoints": named})
-    keys = list(load_secrets(alone, os.environ).endpoint_keys[mine.id])
-    signer = Signer(keys, mine.sign.standard, hex_header or mine.sign.hex_header)
+    secrets = load_secrets(alone, os.environ)
+    access = secrets.access.get(mine.id, Access())
+    signer = Signer(
+        list(secrets.endpoint_keys[mine.id]), mine.sign.standard, hex_header or mine.sign.hex_header
+    )
     retry = mine.retry
     policy = RetryPolicy(
         tuple(retry.schedule_seconds), retry.max_attempts, 0.0, retry.max_retry_after_seconds
     )
     seconds = timeout or mine.timeout_seconds
-    return Sender(check_url(url or mine.url), signer, tuple(mine.headers.items()), policy, seconds)
+    target = check_url(url or mine.url)
+    return Sender(target, signer, access.headers, policy, seconds, access.tls)
 
 
 def _event(
@@ -169,7 +175,7 @@ async def _send(
     as_json: bool,
 ) -> bool:
     good = True
-    async with client(sender.timeout_seconds) as asking:
+    async with client(sender.timeout_seconds, tls=sender.tls) as asking:
         for attempt in range(1, repeat + 1):
             good &= await _attempt(asking, sender, events, as_batch, attempt, broken, as_json)
     return good

@@ -17,7 +17,13 @@ from dispatcherd.config.check_endpoint import check_endpoint
 from dispatcherd.config.check_facts import check_facts
 from dispatcherd.config.check_network import check_network
 from dispatcherd.config.check_secret import check_secret
-from dispatcherd.config.model import Config, DecodeConfig, KafkaConfig, LimitsConfig
+from dispatcherd.config.model import (
+    Config,
+    DecodeConfig,
+    KafkaConfig,
+    LimitsConfig,
+    ProxyConfig,
+)
 from dispatcherd.config.show import has_password
 from dispatcherd.errors import ConfigProblem
 
@@ -187,6 +193,9 @@ def _dsn_trouble(dsn: str) -> str | None:
 def _network(config: Config) -> Iterator[ConfigProblem]:
     for i, network in enumerate(config.network.allowed_networks):
         yield from check_network(f"network.allowed_networks[{i}]", network, "10.1.0.0/16")
+    proxy = config.network.proxy
+    if proxy is not None:
+        yield from _proxy(config, proxy)
     limits = config.network
     if limits.max_connections_per_host > limits.max_connections:
         yield _above(
@@ -195,6 +204,29 @@ def _network(config: Config) -> Iterator[ConfigProblem]:
             "network.max_connections",
             limits.max_connections,
         )
+
+
+def _proxy(config: Config, proxy: ProxyConfig) -> Iterator[ConfigProblem]:
+    at, remedy = "network.proxy", "Write http://host:port"
+    match = _SERVER.fullmatch(proxy.url.removeprefix("http://").rstrip("/"))
+    if match is None or not 0 < int(match[2]) < 65_536:
+        yield ConfigProblem(f"{at}.url", repr(proxy.url[:80]), "it names no host and port", remedy)
+    if (proxy.username is None) != (proxy.password is None):
+        lacking = "username" if proxy.username is None else "password"
+        trouble = "name and password go together"
+        yield ConfigProblem(f"{at}.{lacking}", "(missing)", trouble, "Give both, or neither")
+    if proxy.username is not None and (":" in proxy.username or not proxy.username.isascii()):
+        trouble = "Basic authentication (RFC 7617) cannot carry it"
+        yield ConfigProblem(f"{at}.username", repr(proxy.username[:80]), trouble, "Use ASCII, no :")
+    yield from check_secret(f"{at}.password", proxy.password, config.allow_inline_secrets)
+    for index, endpoint in enumerate(config.endpoints):
+        if endpoint.url.startswith("http://"):
+            yield ConfigProblem(
+                f"endpoints[{index}] ({endpoint.id}).url",
+                repr(endpoint.url[:100]),
+                "plain http does not go through network.proxy, which tunnels https only",
+                "Write https://, or remove network.proxy",
+            )
 
 
 def _decode(decode: DecodeConfig) -> Iterator[ConfigProblem]:

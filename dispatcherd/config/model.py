@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Timeout = Annotated[float, Field(ge=0.01, le=86_400)]
@@ -49,6 +58,16 @@ class SecretSource(Section):
     """Name of a systemd credential, read from `$CREDENTIALS_DIRECTORY`."""
     env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,255}$")] | None = None
     inline: SecretStr | None = None
+
+
+def _form(value: Any) -> str:
+    return "place" if isinstance(value, (dict, SecretSource)) else "text"
+
+
+HeaderValue = Annotated[
+    Annotated[str, Tag("text")] | Annotated[SecretSource, Tag("place")], Discriminator(_form)
+]
+"""A text as it stands, or where it is read from."""
 
 
 class KafkaTls(Section):
@@ -165,6 +184,16 @@ class FilterCondition(Section):
     exists: bool | None = None
 
 
+class TlsConfig(Section):
+    """How the receiver is known, and how we are known to it. It is always verified."""
+
+    ca_file: FilePath | None = None
+    """Certificates of authorities, instead of the system's."""
+    client_certificate_file: FilePath | None = None
+    client_key: SecretSource | None = None
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+
+
 class FilterConfig(Section):
     """All of `all` and at least one of `any` (when given) and none of `none`."""
 
@@ -183,7 +212,8 @@ class EndpointConfig(Section):
     secrets: list[SecretSource] = []
     """Several, while a secret is rotated: each gives a signature, the first one listed first."""
     sign: SignConfig = SignConfig()
-    headers: dict[str, str] = {}
+    tls: TlsConfig | None = None
+    headers: dict[str, HeaderValue] = {}
     timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
     concurrency: Annotated[int, Field(ge=1, le=1_000)] = 10
     batch: BatchConfig = BatchConfig()
@@ -193,11 +223,22 @@ class EndpointConfig(Section):
     """Raise it with each change: an instance whose file has a lower one yields to the higher."""
 
 
+class ProxyConfig(Section):
+    """A proxy of the operator's that every request goes through, by CONNECT."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^http://[^/?#@\s]+/?$")]
+    username: Text | None = None
+    password: SecretSource | None = None
+    resolves_names: bool = False
+    """The proxy is asked for names, and the check of their addresses is its own."""
+
+
 class NetworkConfig(Section):
     allowed_networks: list[str] = []
     """Networks (CIDR) that may be connected to although they are not public."""
     allow_http: bool = False
     """Plain http:// URLs; always allowed towards `allowed_networks`."""
+    proxy: ProxyConfig | None = None
     max_connections: Count = 2_000
     max_connections_per_host: Count = 50
     keepalive_seconds: Annotated[float, Field(ge=0, le=3_600)] = 15.0

@@ -1,7 +1,7 @@
 """The effective configuration for a person's eyes: everything but secrets.
 
 Invariant: what is printed holds no secret: passwords in DSNs, inline secrets and the values of
-static headers are masked. Leaves out: where a value came from.
+static headers are masked, and of a secret its place is shown. Leaves out: where a value came from.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _mask(value: Any, key: str = "") -> Any:
         return mask_dsn(value)
     if isinstance(value, dict):
         if key == "headers":
-            return dict.fromkeys(value, _MASK)
+            return {k: _mask(v) if isinstance(v, dict) else _MASK for k, v in value.items()}
         return {k: _mask(v, k) for k, v in value.items() if not (k == "inline" and v is None)}
     if isinstance(value, list):
         return [_mask(item) for item in value]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Callable, Iterable
 from weakref import WeakValueDictionary
 
@@ -78,7 +79,9 @@ class FastExchange:
         self._most = config.max_connections
         guard = AddressGuard(config.allowed_networks, own_addresses())
         self._connector = pool or connector(config, guard)
-        self._origins: WeakValueDictionary[str, Idle] = WeakValueDictionary()
+        self._origins: WeakValueDictionary[tuple[str, ssl.SSLContext | None], Idle] = (
+            WeakValueDictionary()
+        )
         self._open: dict[HttpConnection, None] = {}
         self._opening: dict[_Opening, None] = {}
         self._returned: dict[asyncio.Transport, float] = {}
@@ -90,13 +93,15 @@ class FastExchange:
 
     # --- the seam ----------------------------------------------------------------------------
 
-    def target(self, url: str, headers: Iterable[tuple[str, str]]) -> Target:
+    def target(
+        self, url: str, headers: Iterable[tuple[str, str]], tls: ssl.SSLContext | None = None
+    ) -> Target:
         """See `Exchange`."""
-        key = origin(URL(url, encoded=url.isascii()))
+        key = origin(URL(url, encoded=url.isascii())), tls
         idle = self._origins.get(key)
         if idle is None:
             idle = self._origins[key] = Idle()
-        return Target(url, headers, idle)
+        return Target(url, headers, idle, tls)
 
     def post(
         self, target: Target, lines: bytes, body: bytes, deadline: float, flight: Flight
@@ -154,7 +159,9 @@ class FastExchange:
         target = opening.target
         try:
             self._make_room()
-            request = aiohttp.ClientRequest("POST", target.url, loop=asyncio.get_running_loop())
+            request = aiohttp.ClientRequest(
+                "POST", target.url, loop=asyncio.get_running_loop(), ssl=target.tls or True
+            )
             held = await self._connector.connect(request, [], _NO_TIMEOUT)
             connection = HttpConnection(self, held, target.idle)
         except asyncio.CancelledError:

@@ -8,6 +8,7 @@ out: what to send (compose), what an answer means (outcome).
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -109,12 +110,17 @@ class Client:
 
 
 @asynccontextmanager
-async def client(timeout_seconds: float, connections: int = 1) -> AsyncIterator[Client]:
-    """A client that gives each exchange `timeout_seconds`, with so many connections at most."""
+async def client(
+    timeout_seconds: float, connections: int = 1, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Client]:
+    """A client that gives each exchange `timeout_seconds`, with so many connections at most.
+    `tls`: an endpoint's own authority and client certificate."""
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(_note_headers)
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, limit_per_host=connections),
+        connector=aiohttp.TCPConnector(
+            limit=connections, limit_per_host=connections, ssl=tls if tls is not None else True
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),

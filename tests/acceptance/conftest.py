@@ -16,7 +16,8 @@ from tests.rig.postgres import Database, PostgresServer
 from tests.rig.receivers import Receivers
 
 
-def _need_kafka() -> None:
+def need_kafka() -> None:
+    """Skips the test, or in CI fails it, where no broker can be had."""
     why = kafka_part.missing()
     if why is None:
         return
@@ -28,7 +29,7 @@ def _need_kafka() -> None:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
     """The shared broker: for tests that do it no harm."""
-    _need_kafka()
+    need_kafka()
     broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
     broker.start()
     yield broker
@@ -38,7 +39,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
     """A broker to break."""
-    _need_kafka()
+    need_kafka()
     broker = KafkaBroker(tmp_path / "kafka")
     broker.start()
     yield broker

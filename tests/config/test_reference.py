@@ -137,7 +137,7 @@ def _nodes(node: yaml.Node, at: str) -> Iterator[tuple[str, yaml.Node]]:
 
 
 def test_every_key_has_a_comment() -> None:
-    told_together = ("endpoints.filter.", "endpoints.batch.", "password.file")
+    told_together = ("endpoints.filter.", "endpoints.batch.", "password.file", "client_key.file")
     for path, comment in comments():
         if path not in Config.model_fields and not any(part in path for part in told_together):
             assert len(comment) > 10, path

@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -55,10 +57,20 @@ def fetch() -> None:
         )  # fmt: skip
 
 
+class Security(Protocol):
+    """Listeners beside the plain one, and who may use them: tests/rig/secured_kafka.py."""
+
+    users: Sequence[str]
+    """As StorageTool takes them."""
+
+    def add_to(self, properties: dict[str, str]) -> None:
+        """What it changes in a broker's properties."""
+
+
 class KafkaBroker:
     """One broker; its data and its port outlive a restart."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, security: Security | None = None) -> None:
         fetch()
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -85,11 +97,13 @@ class KafkaBroker:
             "auto.create.topics.enable": "false",
             "log.cleaner.backoff.ms": "300",
         }
+        if security is not None:
+            security.add_to(properties)
         self._properties = folder / "server.properties"
         self._properties.write_text("\n".join(f"{k}={v}" for k, v in properties.items()))
         subprocess.run(
             self._command("kafka.tools.StorageTool", "format", "-t", "abcdefghijklmnopqrstuv",
-                          "-c", str(self._properties)),
+                          "-c", str(self._properties), *(security.users if security else ())),
             check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
