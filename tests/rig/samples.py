@@ -1,0 +1,160 @@
+"""The sample receivers of examples/receivers as processes: built and run by their own READMEs.
+
+A sample's README has one `sh` block: a line that exports PORT and WEBHOOK_SECRET, lines that build,
+and a last line that runs. What a reader is told to type is what is run here, in a copy under .parts,
+which keeps what was built until the sample's files change.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.rig.waiting import free_port, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+RECEIVERS = ROOT / "examples" / "receivers"
+BUILT = ROOT / ".parts" / "samples"
+_EXPORTS = "export PORT=8000 WEBHOOK_SECRET="
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One folder of examples/receivers."""
+
+    folder: str
+    language: str
+    tools: tuple[str, ...]
+    """Executables without which it cannot be built or run."""
+    version: str
+    """The command line that says which toolchain it runs on."""
+    lacks: dict[str, str] = field(default_factory=dict)
+    """Checks that it cannot pass, with the reason."""
+
+    @property
+    def source(self) -> Path:
+        return RECEIVERS / self.folder
+
+    def missing(self) -> str | None:
+        """Which tools are missing; None when it can be built."""
+        absent = [tool for tool in self.tools if shutil.which(tool) is None]
+        return f"{self.folder} needs {', '.join(absent)} (make parts)" if absent else None
+
+    def toolchain(self) -> str:
+        """The version of what it ran on."""
+        done = subprocess.run(
+            ["sh", "-c", self.version], capture_output=True, text=True, timeout=60, check=True
+        )
+        found = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+        assert found is not None, done
+        return found[0]
+
+
+SAMPLES = (
+    Sample("python", "Python", ("python3",), "python3 --version"),
+    Sample("node", "Node.js", ("node",), "node --version"),
+    Sample("go", "Go", ("go",), "go version"),
+)
+
+
+def commands(sample: Sample) -> tuple[list[str], str]:
+    """The lines that build it, and the line that runs it, from its README."""
+    [block] = re.findall(r"^```sh\n(.*?)^```", (sample.source / "README.md").read_text(), re.M | re.S)
+    first, *build, run = block.splitlines()
+    assert first.startswith(_EXPORTS), f"{sample.folder}/README.md does not begin with {_EXPORTS}"
+    return build, run
+
+
+def build(sample: Sample) -> Path:
+    """The folder in which it can be run; built at most once for the same files."""
+    target = BUILT / sample.folder
+    target.mkdir(parents=True, exist_ok=True)
+    files = sorted(p for p in sample.source.rglob("*") if p.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(str(path.relative_to(sample.source)).encode() + path.read_bytes())
+    with (BUILT / f"{sample.folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = BUILT / f"{sample.folder}.built"
+        if stamp.exists() and stamp.read_text() == digest.hexdigest():
+            return target
+        stamp.unlink(missing_ok=True)
+        shutil.copytree(sample.source, target, dirs_exist_ok=True)
+        lines, _ = commands(sample)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
+            cwd=target, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{sample.folder}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        stamp.write_text(digest.hexdigest())
+    return target
+
+
+class Running:
+    """A sample that listens."""
+
+    def __init__(self, sample: Sample, secrets: str, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.sample = sample
+        self.port = free_port()
+        self._log = folder / f"{sample.folder}.log"
+        state = folder / sample.folder
+        state.mkdir()
+        environ = {**os.environ, "PORT": str(self.port), "WEBHOOK_SECRET": secrets,
+                   "STATE_DIRECTORY": str(state)}  # fmt: skip
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", commands(sample)[1]], cwd=build(sample),
+                env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/webhooks"
+
+    def wait_ready(self) -> None:
+        """Until it answers."""
+        wait_for(self._answers, 60, f"{self.sample.folder} ready")
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, f"{self.sample.folder} ended: {self.log()}"
+        try:
+            return self.get("/healthz")[0] == 200
+        except OSError:
+            return False
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def processed(self) -> list[str]:
+        """The ids that it has handled, in order."""
+        status, body = self.get("/processed")
+        assert status == 200, (status, body)
+        found: list[str] = json.loads(body)["processed"]
+        return found
+
+    def log(self) -> str:
+        """All that it has said."""
+        return self._log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        """End it and whatever it has started."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(10)
