@@ -62,7 +62,11 @@ class Sample:
 SAMPLES = (
     Sample("python", "Python", ("python3",), "python3 --version"),
     Sample("node", "Node.js", ("node",), "node --version"),
+    Sample("express", "Node.js, Express", ("node", "npm"), "node --version"),
+    Sample("typescript", "TypeScript", ("node", "npm"), "node --version"),
     Sample("go", "Go", ("go",), "go version"),
+    Sample("java", "Java", ("java", "javac"), "java -version"),
+    Sample("rust", "Rust, axum", ("cargo",), "cargo --version"),
 )
 
 
