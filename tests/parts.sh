@@ -12,6 +12,15 @@ procps              kill, in the units
 openssl             certificates: tests/rig/names.py
 nginx-light         a receiver of its kind: tests/integration/test_exchange_servers.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
+php-cli             examples/receivers/php
+php-sqlite3         the same
+ruby                examples/receivers/ruby
+ruby-webrick        the same
+mono-mcs            examples/receivers/csharp
+mono-runtime        the same
+libmono-system-runtime-serialization4.0-cil  the same
+socat               examples/receivers/shell
+jq                  the same
 '
 
 missing=

@@ -67,7 +67,17 @@ SAMPLES = (
     Sample("go", "Go", ("go",), "go version"),
     Sample("java", "Java", ("java", "javac"), "java -version"),
     Sample("rust", "Rust, axum", ("cargo",), "cargo --version"),
-)
+    Sample(
+        "php", "PHP", ("php",), "php --version",
+        lacks={
+            "endless body": "the web server that comes with PHP reads a body to its end first",
+            "slow body": "the web server that comes with PHP waits without limit",
+        },
+    ),
+    Sample("ruby", "Ruby, WEBrick", ("ruby",), "ruby --version"),
+    Sample("csharp", "C#, Mono", ("mcs", "mono"), "mono --version"),
+    Sample("shell", "bash, openssl", ("bash", "openssl", "socat", "jq"), "openssl version"),
+)  # fmt: skip
 
 
 def commands(sample: Sample) -> tuple[list[str], str]:
