@@ -16,7 +16,7 @@ signature=$(printf '%s.%s.%s' "$id" "$timestamp" "$body" |
     openssl dgst -sha256 -mac HMAC -macopt "hexkey:$key" -binary | openssl base64 -A)
 
 echo "POST $url $body"
-curl -sS -m 15 -w '%{http_code}\n' -X POST "$url" \
+curl -sS -m 15 -w '\n%{http_code}\n' -X POST "$url" \
     -H 'content-type: application/json' \
     -H "webhook-id: $id" \
     -H "webhook-timestamp: $timestamp" \

@@ -6,6 +6,7 @@ One daemon sends to all of them: single events, and batches that it signs with t
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,13 @@ from typing import Any
 import pytest
 
 from tests.acceptance.checks import wait_settled
+from tests.rig import sample_matrix
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import PostgresServer
 from tests.rig.producer import events, publish
 from tests.rig.sample_checks import CHECKS, NEXT, SECRETS, STRANGE, Dribble
-from tests.rig.samples import SAMPLES, Running, Sample, build
+from tests.rig.samples import RECEIVERS, SAMPLES, Running, Sample, build
 from tests.rig.waiting import wait_for
 
 SINGLE, BATCHED = range(20), range(100, 120)
@@ -32,13 +34,22 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
     folder = tmp_path_factory.mktemp("samples")
     here = [sample for sample in SAMPLES if sample.missing() is None]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(build, here))
+        list(pool.map(build, [sample.source for sample in here]))
     running = [Running(sample, SECRETS, folder) for sample in here]
     for one in running:
         one.wait_ready()
     yield {one.sample.folder: one for one in running}
     for one in running:
         one.stop()
+
+
+@pytest.fixture(scope="module")
+def passed(request: pytest.FixtureRequest) -> Iterator[set[tuple[str, str]]]:
+    """(sample, check) that held; with --matrix the table is written from it at the end."""
+    held: set[tuple[str, str]] = set()
+    yield held
+    if request.config.getoption("--matrix"):
+        sample_matrix.PATH.write_text(sample_matrix.render(SAMPLES, held))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +82,10 @@ def recorded(
     topic = "samples"
     kafka.create_topic(topic, 2)
     endpoints = [one for running in started.values() for one in endpoints_of(running)]
-    config = config_for(kafka.bootstrap, database.dsn, topic, endpoints)
+    patient = {"timeout_seconds": 60}  # on a busy machine the shell's processes take a while
+    config = config_for(
+        kafka.bootstrap, database.dsn, topic, [{**patient, **one} for one in endpoints]
+    )
     daemon = Daemon(tmp_path_factory.mktemp("daemon"), "samples", config).migrate().start()
     try:
         publish(kafka.bootstrap, topic, events(SINGLE, "order.created", partitions=2))
@@ -106,13 +120,19 @@ each_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: samp
 
 
 @each_sample
-@pytest.mark.parametrize(("endpoint", "numbers"), [("{}", SINGLE), ("{}-batch", BATCHED)])
+@pytest.mark.parametrize(
+    ("what", "endpoint", "numbers"),
+    [("events", "{}", SINGLE), ("batches", "{}-batch", BATCHED)],
+    ids=["events", "batches"],
+)
 def test_what_the_daemon_sends_is_accepted_at_once_and_handled_once(
     sample: Sample,
+    what: str,
     endpoint: str,
     numbers: range,
     started: dict[str, Running],
     recorded: Counter[tuple[str, str]],
+    passed: set[tuple[str, str]],
 ) -> None:
     running = find(started, sample)
     ids = {f"e{number}" for number in numbers}
@@ -121,6 +141,7 @@ def test_what_the_daemon_sends_is_accepted_at_once_and_handled_once(
     name = endpoint.format(sample.folder)
     attempts = {key: n for key, n in recorded.items() if key[0] == name}
     assert attempts == {(name, "ok"): len(numbers)}
+    passed.add((sample.folder, sample_matrix.FROM_THE_DAEMON[what]))
 
 
 @pytest.mark.parametrize(
@@ -133,16 +154,40 @@ def test_what_the_daemon_sends_is_accepted_at_once_and_handled_once(
     ],
 )
 def test_a_request(
-    sample: Sample, check: str, started: dict[str, Running], dribbles: dict[str, Dribble]
+    sample: Sample,
+    check: str,
+    started: dict[str, Running],
+    dribbles: dict[str, Dribble],
+    passed: set[tuple[str, str]],
 ) -> None:
     CHECKS[check](find(started, sample))
+    passed.add((sample.folder, check))
 
 
 @pytest.mark.parametrize(
-    "sample", [s for s in SAMPLES if "slow body" not in s.lacks], ids=lambda sample: sample.folder
+    "sample",
+    [sample for sample in SAMPLES if sample_matrix.SLOW_BODY not in sample.lacks],
+    ids=lambda sample: sample.folder,
 )
 def test_a_body_that_does_not_come_is_given_up(
-    sample: Sample, started: dict[str, Running], dribbles: dict[str, Dribble]
+    sample: Sample,
+    started: dict[str, Running],
+    dribbles: dict[str, Dribble],
+    passed: set[tuple[str, str]],
 ) -> None:
     find(started, sample)
     dribbles[sample.folder].assert_ended()
+    passed.add((sample.folder, sample_matrix.SLOW_BODY))
+
+
+def test_the_table_of_the_examples_has_the_samples_and_the_checks_that_are_run() -> None:
+    table = dict(sample_matrix.committed())
+    versions = table.pop("ran on")
+    assert table == sample_matrix.expected(SAMPLES), "make matrix writes it anew"
+    assert set(versions) == {sample.folder for sample in SAMPLES}
+    assert all(re.fullmatch(r"\d+(\.\d+)+", version) for version in versions.values())
+
+
+def test_every_folder_of_the_examples_is_a_sample_that_is_run() -> None:
+    folders = {path.name for path in RECEIVERS.iterdir() if path.is_dir()}
+    assert folders == {sample.folder for sample in SAMPLES}

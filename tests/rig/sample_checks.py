@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import socket
 import time
 import uuid
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 
 from standardwebhooks import Webhook
 
-from tests.rig.samples import Running
+from tests.rig.samples import RECEIVERS, Running, run
 from tests.rig.waiting import wait_for
 
 CURRENT = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -91,14 +92,18 @@ def assert_processed(running: Running, *ids: str) -> None:
     assert [one for one in running.processed() if one in ids] == list(ids)
 
 
-def assert_refused(running: Running, headers: Headers, body: bytes, message_id: str) -> None:
-    """401, with the words that every refusal has; and nothing is done with the event."""
+def assert_refused(running: Running, headers: Headers, body: bytes) -> None:
+    """401, with the words that every refusal has."""
     answer = post(running, headers, body)
-    assert answer.status == 401 and answer.body.strip() == b"invalid signature", answer
+    assert answer.status == 401 and answer.body.strip() == b"invalid signature", (headers, answer)
+
+
+def assert_not_handled(running: Running, *ids: str) -> None:
+    """None of them was handled, nor will be: one that came after them has been."""
     later = new_id()
     assert post(running, signed(later, event(later)), event(later)).accepted
     assert_processed(running, later)
-    assert message_id not in running.processed()
+    assert not set(ids) & set(running.processed())
 
 
 def good(running: Running) -> None:
@@ -107,6 +112,20 @@ def good(running: Running) -> None:
     answer = post(running, signed(one, event(one)), event(one))
     assert answer.accepted, answer
     assert_processed(running, one)
+
+
+def first_event(running: Running) -> None:
+    """What `send.sh` sends, which the READMEs tell a reader to try; refused with another secret."""
+
+    def sent(secret: str) -> tuple[str, str]:
+        printed = run("sh send.sh", RECEIVERS, PORT=str(running.port), WEBHOOK_SECRET=secret)
+        [one] = re.findall(r'"id":"(\w+)"', printed)
+        return one, printed.splitlines()[-1]
+
+    one, status = sent(CURRENT)
+    assert status.startswith("2"), status
+    assert_processed(running, one)
+    assert sent(STRANGE)[1] == "401"
 
 
 def raw_bytes(running: Running) -> None:
@@ -135,11 +154,14 @@ def tampered_body(running: Running) -> None:
     """A body that was changed on its way is refused."""
     one = new_id()
     body = event(one)
-    assert_refused(running, signed(one, body), body.replace(b"42", b"43"), one)
+    assert_refused(running, signed(one, body), body.replace(b"42", b"43"))
+    assert_refused(running, signed(one, body), body + b" ")
+    assert_refused(running, signed(one, body), b"")
+    assert_not_handled(running, one)
 
 
 def tampered_signature(running: Running) -> None:
-    """A signature with another first character, cut short, empty, or no base64 at all."""
+    """Changed in one character, cut short, empty, no base64, or of another version: refused."""
     one = new_id()
     headers = signed(one, event(one))
     right = headers["webhook-signature"]
@@ -148,45 +170,46 @@ def tampered_signature(running: Running) -> None:
         f"v1,{other}{right[4:]}", right[:-8], "v1,", "v1", "v1,%%%", right.removeprefix("v1,"),
         right.replace("v1,", "v2,"), right.replace("v1,", "v1a,"),
     ):  # fmt: skip
-        answer = post(running, {**headers, "webhook-signature": wrong}, event(one))
-        assert answer.status == 401, (wrong, answer)
-    assert_refused(running, {**headers, "webhook-signature": "v1,"}, event(one), one)
+        assert_refused(running, {**headers, "webhook-signature": wrong}, event(one))
+    assert_not_handled(running, one)
 
 
 def tampered_headers(running: Running) -> None:
-    """The id and the time are signed too."""
+    """The id and the time are signed too; a time that is no number is refused."""
     one, other = new_id(), new_id()
     headers = signed(one, event(one))
-    assert_refused(running, {**headers, "webhook-id": other}, event(one), other)
-    changed = str(int(headers["webhook-timestamp"]) - 1)
-    assert_refused(running, {**headers, "webhook-timestamp": changed}, event(one), one)
-    for wrong in ("", "0x10", "1e9", "9" * 30, "-1", "soon"):
-        answer = post(running, {**headers, "webhook-timestamp": wrong}, event(one))
-        assert answer.status == 401, (wrong, answer)
+    assert_refused(running, {**headers, "webhook-id": other}, event(one))
+    earlier = str(int(headers["webhook-timestamp"]) - 1)
+    for wrong in (earlier, "", "0x10", "1e9", "9" * 30, "-1", "soon"):
+        assert_refused(running, {**headers, "webhook-timestamp": wrong}, event(one))
+    assert_not_handled(running, one, other)
 
 
 def wrong_secret(running: Running) -> None:
     """Signed by somebody else."""
     one = new_id()
-    assert_refused(running, signed(one, event(one), STRANGE), event(one), one)
+    assert_refused(running, signed(one, event(one), STRANGE), event(one))
+    assert_not_handled(running, one)
 
 
 def stale(running: Running) -> None:
-    """Older than the tolerance: somebody may have kept it. Younger than it: accepted."""
+    """Older than the tolerance: somebody may have kept it. Younger than that: accepted."""
     one, other = new_id(), new_id()
     old = signed(one, event(one), age_seconds=TOLERANCE_SECONDS + 5)
-    assert_refused(running, old, event(one), one)
+    assert_refused(running, old, event(one))
     young = signed(other, event(other), age_seconds=TOLERANCE_SECONDS - 60)
     assert post(running, young, event(other)).accepted
+    assert_not_handled(running, one)
 
 
 def future(running: Running) -> None:
-    """Further ahead than the tolerance."""
+    """Further ahead than the tolerance: refused. Less than that: accepted."""
     one, other = new_id(), new_id()
     ahead = signed(one, event(one), age_seconds=-TOLERANCE_SECONDS - 60)
-    assert_refused(running, ahead, event(one), one)
+    assert_refused(running, ahead, event(one))
     near = signed(other, event(other), age_seconds=60 - TOLERANCE_SECONDS)
     assert post(running, near, event(other)).accepted
+    assert_not_handled(running, one)
 
 
 def replayed(running: Running) -> None:
@@ -218,22 +241,24 @@ def rotated(running: Running) -> None:
 
 
 def missing_headers(running: Running) -> None:
-    """Without any one of the three."""
+    """Without any one of the three, or all of them: refused."""
     one = new_id()
     headers = signed(one, event(one))
     for name in headers:
         rest = {key: value for key, value in headers.items() if key != name}
-        assert_refused(running, rest, event(one), one)
-    assert_refused(running, {}, event(one), one)
+        assert_refused(running, rest, event(one))
+    assert_refused(running, {}, event(one))
+    assert_not_handled(running, one)
 
 
 def not_json(running: Running) -> None:
     """Signed, and no event: 400; it goes on answering."""
-    for body in (b"{", b"", b'[{"type":"order.created"}]', b"[1]"):
-        one = new_id()
+    bodies = (b"{", b"", b'[{"type":"order.created"}]', b"[1]")
+    ids = [new_id() for _ in bodies]
+    for one, body in zip(ids, bodies, strict=True):
         answer = post(running, signed(one, body), body)
         assert answer.status == 400, (body, answer)
-        assert one not in running.processed()
+    assert_not_handled(running, *ids)
 
 
 def oversized(running: Running) -> None:
@@ -246,7 +271,7 @@ def oversized(running: Running) -> None:
 
 
 def endless_body(running: Running) -> None:
-    """One that is announced as too large, or is not announced and goes on, is not read to its end."""
+    """One that announces too much, or announces nothing and goes on: answered before its end."""
     declared = f"Content-Length: {100 * MAX_BODY_BYTES}", b"x" * 1_000
     chunk = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     undeclared = "Transfer-Encoding: chunked", chunk * (2 * MAX_BODY_BYTES // 65_536)
@@ -289,6 +314,7 @@ class Dribble:
 
 
 CHECKS: dict[str, Callable[[Running], None]] = {
+    "first event": first_event,
     "good": good,
     "raw bytes": raw_bytes,
     "batch": batch,

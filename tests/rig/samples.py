@@ -1,8 +1,8 @@
-"""The sample receivers of examples/receivers as processes: built and run by their own READMEs.
+"""The samples of examples/ as processes: built and run by the commands of their own READMEs.
 
-A sample's README has one `sh` block: a line that exports PORT and WEBHOOK_SECRET, lines that build,
-and a last line that runs. What a reader is told to type is what is run here, in a copy under .parts,
-which keeps what was built until the sample's files change.
+A sample's README has one `sh` block: a line that exports its configuration, lines that build, and
+a last line that runs. What a reader is told to type is what is run here, in a copy under
+.parts, which keeps what was built until the sample's files change.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from pathlib import Path
 from tests.rig.waiting import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-RECEIVERS = ROOT / "examples" / "receivers"
+EXAMPLES = ROOT / "examples"
+RECEIVERS = EXAMPLES / "receivers"
+PRODUCERS = EXAMPLES / "producers"
 BUILT = ROOT / ".parts" / "samples"
-_EXPORTS = "export PORT=8000 WEBHOOK_SECRET="
 
 
 @dataclass(frozen=True)
@@ -80,37 +81,41 @@ SAMPLES = (
 )  # fmt: skip
 
 
-def commands(sample: Sample) -> tuple[list[str], str]:
-    """The lines that build it, and the line that runs it, from its README."""
-    [block] = re.findall(r"^```sh\n(.*?)^```", (sample.source / "README.md").read_text(), re.M | re.S)
+def commands(source: Path) -> tuple[list[str], str]:
+    """The lines that build a sample, and the line that runs it, from its README."""
+    [block] = re.findall(r"^```sh\n(.*?)^```", (source / "README.md").read_text(), re.M | re.S)
     first, *build, run = block.splitlines()
-    assert first.startswith(_EXPORTS), f"{sample.folder}/README.md does not begin with {_EXPORTS}"
+    assert first.startswith("export "), f"{source}/README.md does not begin with exports"
     return build, run
 
 
-def build(sample: Sample) -> Path:
-    """The folder in which it can be run; built at most once for the same files."""
-    target = BUILT / sample.folder
+def build(source: Path) -> Path:
+    """The folder in which a sample can be run; built at most once for the same files."""
+    target = BUILT / source.relative_to(EXAMPLES)
     target.mkdir(parents=True, exist_ok=True)
-    files = sorted(p for p in sample.source.rglob("*") if p.is_file())
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(str(path.relative_to(sample.source)).encode() + path.read_bytes())
-    with (BUILT / f"{sample.folder}.lock").open("w") as lock:
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(source)).encode() + path.read_bytes())
+    with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        stamp = BUILT / f"{sample.folder}.built"
+        stamp = target.with_suffix(".built")
         if stamp.exists() and stamp.read_text() == digest.hexdigest():
             return target
         stamp.unlink(missing_ok=True)
-        shutil.copytree(sample.source, target, dirs_exist_ok=True)
-        lines, _ = commands(sample)
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", "\n".join(lines)],
-            cwd=target, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{sample.folder}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+        shutil.copytree(source, target, dirs_exist_ok=True)
+        run("\n".join(commands(source)[0]), target)
         stamp.write_text(digest.hexdigest())
     return target
+
+
+def run(lines: str, folder: Path, **environ: str) -> str:
+    """Run a sample's commands to their end; what they print."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", lines], cwd=folder, capture_output=True, text=True,
+        timeout=300, stdin=subprocess.DEVNULL, env={**os.environ, **environ},
+    )  # fmt: skip
+    assert done.returncode == 0, f"{folder}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
 
 
 class Running:
@@ -127,7 +132,8 @@ class Running:
                    "STATE_DIRECTORY": str(state)}  # fmt: skip
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                ["bash", "-euo", "pipefail", "-c", commands(sample)[1]], cwd=build(sample),
+                ["bash", "-euo", "pipefail", "-c", commands(sample.source)[1]],
+                cwd=build(sample.source),
                 env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip

@@ -1,4 +1,4 @@
-// Receives webhooks signed by Standard Webhooks, with Express. Node 18 or newer.
+// Receives webhooks signed by Standard Webhooks, with Express. Node 20 or newer.
 'use strict';
 
 const http = require('node:http');

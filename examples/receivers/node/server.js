@@ -1,4 +1,4 @@
-// Receives webhooks signed by Standard Webhooks. Node 18 or newer, no packages.
+// Receives webhooks signed by Standard Webhooks. Node 20 or newer, no packages.
 'use strict';
 
 const http = require('node:http');

@@ -1,6 +1,4 @@
-"""Receives webhooks signed by Standard Webhooks. Python 3.9 or newer, standard library only."""
-
-from __future__ import annotations
+"""Receives webhooks signed by Standard Webhooks. Python 3.11 or newer, standard library only."""
 
 import base64
 import hashlib
@@ -27,7 +25,7 @@ class Refused(Exception):
 
 
 def keys_of(secrets: str) -> list[bytes]:
-    """Secrets separated by spaces, two of them while you rotate, as the keys that they stand for."""
+    """The keys that secrets stand for, separated by spaces: two of them while you rotate."""
     keys = []
     for secret in secrets.split():
         if not secret.startswith("whsec_"):
@@ -127,28 +125,30 @@ class Handler(BaseHTTPRequestHandler):
     inbox: Inbox
 
     def do_POST(self) -> None:
-        if self.path != "/webhooks":
-            return self.answer(404, "not found", close=True)
         length = self.headers.get("content-length", "")
-        if not re.fullmatch(r"[0-9]{1,12}", length):
-            return self.answer(411, "content-length needed", close=True)
-        if int(length) > MAX_BODY_BYTES:
-            return self.answer(413, "body too large", close=True)
-        body = self.read(int(length))
-        if body is None:
-            return self.answer(408, "body too slow", close=True)
+        if self.path != "/webhooks":
+            self.answer(404, "not found", close=True)
+        elif not re.fullmatch(r"[0-9]{1,12}", length):
+            self.answer(411, "content-length needed", close=True)
+        elif int(length) > MAX_BODY_BYTES:
+            self.answer(413, "body too large", close=True)
+        elif (body := self.read(int(length))) is None:
+            self.answer(408, "body too slow", close=True)
+        else:
+            self.receive(body)
+
+    def receive(self, body: bytes) -> None:
         try:
             message_id = verify(self.keys, self.headers, body, time.time())
+            events = events_of(message_id, body)
         except Refused as error:
             log.warning("refused: %s", error)
-            return self.answer(401, "invalid signature")
-        try:
-            events = events_of(message_id, body)
+            self.answer(401, "invalid signature")
         except (ValueError, TypeError, KeyError):
-            return self.answer(400, "not a JSON event, nor an array of events with ids")
-        if not all([self.inbox.take(event_id, event) for event_id, event in events]):
-            return self.answer(503, "busy")
-        self.answer(202)
+            self.answer(400, "not a JSON event, nor an array of events with ids")
+        else:
+            taken = all(self.inbox.take(event_id, event) for event_id, event in events)
+            self.answer(202) if taken else self.answer(503, "busy")
 
     def do_GET(self) -> None:
         if self.path == "/healthz":

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Answers one request on stdin and stdout; server.sh has socat start it for each connection.
 set -uo pipefail
+shopt -s nullglob
 cd "$(dirname "$0")" || exit 1
 . ./verify.sh
 
@@ -18,34 +19,44 @@ answer() {
     exit 0
 }
 
-# take FILE: puts an event (its first line is the id) into the inbox, once. A hard link fails when
-# there is one of that name: to look and to take are one step, also between processes.
-take() {
-    local name
-    name=$(head -n 1 "$1" | sha256sum | cut -d ' ' -f 1)
-    ln "$1" "$INBOX/$name" 2>/dev/null || log "repeated $(head -n 1 "$1")"
+# refuse_unread STATUS TEXT: an answer before the body was read. Some of it is taken in all the same:
+# socat drops an answer that it has not passed on when it finds nobody to take the body.
+refuse_unread() {
+    (answer "$@")
+    timeout 1 head -c "$max_body_bytes" >/dev/null
+    exit 0
 }
 
-# events_of ID BODY: a file for each event of a verified body: one with the message's id, or those of
-# a batch with theirs; fails when it is no JSON or a member has no id.
+# events_of ID BODY: a file in $folder/events for each event of a verified body, named by its id: one
+# with the message's id, or those of a batch with theirs. Its first line is the time, the order of
+# work. Fails when the body is no JSON or a member has no id.
 events_of() {
+    local name member
+    mkdir "$folder/events" || return 1
     jq -es 'length == 1 and (.[0] | type != "array" or all(.[]; type == "object" and
         (.id | type == "string")))' "$2" >/dev/null 2>&1 || return 1
     if [[ $(jq -r type "$2") == array ]]; then
-        local number=0 member
-        while IFS= read -r member; do
-            number=$((number + 1))
-            printf '%s\n' "$(jq -r .id <<<"$member")" "$member" >"$folder/event.$(printf %05d $number)"
-        done < <(jq -c '.[]' "$2")
+        while IFS= read -r name && IFS= read -r member; do
+            printf '%s\n' "${EPOCHREALTIME/[.,]/}" "$member" >"$folder/events/id.$name"
+        done < <(jq -rc '.[] | (.id | @uri), .' "$2")
     else
-        { printf '%s\n' "$1" && cat "$2"; } >"$folder/event"
+        name=$(jq -Rr @uri <<<"$1")
+        { printf '%s\n' "${EPOCHREALTIME/[.,]/}" && cat "$2"; } >"$folder/events/id.$name"
     fi
+}
+
+# take FILE: puts an event into the inbox, once. A hard link fails when there is one of that name: to
+# look and to take are one step, also between processes.
+take() {
+    local place=$INBOX/${1##*/}
+    ln "$1" "$place" 2>/dev/null && return 0
+    [[ -e $place ]] && log "repeated ${1##*/}"
 }
 
 receive() {
     local folder body file
-    [[ $length =~ ^[0-9]{1,12}$ ]] || answer '411 Length Required' 'content-length needed'
-    ((10#$length <= max_body_bytes)) || answer '413 Content Too Large' 'body too large'
+    [[ $length =~ ^[0-9]{1,12}$ ]] || refuse_unread '411 Length Required' 'content-length needed'
+    ((10#$length <= max_body_bytes)) || refuse_unread '413 Content Too Large' 'body too large'
     # What is linked into the inbox must lie on its file system.
     folder=$(mktemp -d "$STATE_DIRECTORY/request.XXXXXX") || answer '500 Internal Server Error' error
     trap "rm -rf '$folder'" EXIT
@@ -60,7 +71,9 @@ receive() {
         answer '400 Bad Request' 'not a JSON event, nor an array of events with ids'
     (($(find "$INBOX" -type f -size +0 | wc -l) < max_waiting)) ||
         answer '503 Service Unavailable' busy 'Retry-After: 5'
-    for file in "$folder"/event*; do take "$file"; done
+    for file in "$folder"/events/*; do
+        take "$file" || answer '500 Internal Server Error' error # no space, or a name too long
+    done
     answer '202 Accepted' ''
 }
 

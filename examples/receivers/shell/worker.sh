@@ -9,16 +9,28 @@ readonly max_ids=10000
 
 # handle ID: your work goes here; the event is on stdin.
 handle() {
+    local event
+    event=$(cat)
+    [[ -n $event ]] || return 1
     printf '%s processed %s\n' "$(date -u +%FT%TZ)" "$1" >&2
+}
+
+# waiting: the names of what waits, the oldest first.
+waiting() {
+    local name time
+    find "$INBOX" -type f -size +0 -printf '%f\n' | while IFS= read -r name; do
+        read -r time <"$INBOX/$name" && printf '%s %s\n' "$time" "$name"
+    done | sort -n | cut -d ' ' -f 2
 }
 
 while sleep 0.2; do
     while IFS= read -r name; do
-        id=$(head -n 1 "$INBOX/$name")
+        id=${name#id.}
+        printf -v id '%b' "${id//%/\\x}" # as jq's @uri has written it
         tail -n +2 "$INBOX/$name" | handle "$id" || printf 'failed %s\n' "$id" >&2
         printf '%s\n' "$id" >>"$STATE_DIRECTORY/processed"
         : >"$INBOX/$name"
-    done < <(find "$INBOX" -type f -size +0 -printf '%T@ %f\n' | sort -n | cut -d ' ' -f 2)
+    done < <(waiting)
     find "$INBOX" -type f -size 0 -printf '%T@ %f\n' | sort -rn | tail -n +$((max_ids + 1)) |
-        cut -d ' ' -f 2 | (cd "$INBOX" && xargs -r rm -f)
+        cut -d ' ' -f 2 | (cd "$INBOX" && xargs -r rm -f --)
 done
