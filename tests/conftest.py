@@ -1,4 +1,4 @@
-"""For all tests: the event loop is the daemon's, and no test fails by how long it took."""
+"""For all tests: options; the event loop is the daemon's, and no test fails by how long it took."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """See pytest."""
+    parser.addoption(
+        "--matrix", action="store_true",
+        help="write examples/MATRIX.md from this run of test_sample_receivers.py",
+    )  # fmt: skip
 
 
 def pytest_asyncio_loop_factories(
