@@ -33,10 +33,14 @@ bench: $(STAMP) ## Measure (QUICK=1: two minutes, a smoke test; SCENARIO=drain A
 bench-peers: ## The same for another engine, where Go is present
 	@$(MAKE) --no-print-directory bench SCENARIO=peers
 
+docs: $(STAMP) ## Build the documentation site into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help env demo parts test bench bench-peers check
+.PHONY: help env demo parts test bench bench-peers docs check

@@ -1,0 +1,37 @@
+"""Sphinx's settings. `make docs` builds the site; nothing is fetched for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # docs.tools and dispatcherd are those beside this file
+
+from dispatcherd import __version__  # noqa: E402
+from docs.tools import reference  # noqa: E402
+
+project = "dispatcherd"
+author = "the authors of dispatcherd"
+copyright = "the authors of dispatcherd; Apache License 2.0"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx_copybutton"]
+source_suffix = {".md": "markdown"}
+exclude_patterns = ["_build", "tools"]
+myst_enable_extensions = ["deflist", "colon_fence"]
+myst_heading_anchors = 3
+nitpicky = True
+
+html_theme = "furo"
+html_title = f"dispatcherd {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_extra_path = ["vectors.json"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {"top_of_page_buttons": []}
+copybutton_exclude = ".linenos, .gp, .go"
+
+# What is made from the program itself is made at each build, and never goes stale in git.
+reference.write(HERE / "reference", HERE.parent / "config.yaml")
