@@ -11,6 +11,7 @@ systemd             tests/acceptance/test_units.py, test_service.py
 procps              kill, in the units
 openssl             certificates: tests/rig/names.py
 nginx-light         a receiver of its kind: tests/integration/test_exchange_servers.py
+prometheus          promtool, for systemd/alerts.yaml: tests/acceptance/test_site.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
 '
 
