@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.application import Sphinx
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))  # docs.tools and dispatcherd are those beside this file
 
@@ -35,3 +38,16 @@ copybutton_exclude = ".linenos, .gp, .go"
 
 # What is made from the program itself is made at each build, and never goes stale in git.
 reference.write(HERE / "reference", HERE.parent / "config.yaml")
+
+
+def _give_drawings_room(app: Sphinx, document: nodes.document) -> None:
+    """Put each drawing into a box of its own, which scrolls where the screen is narrow."""
+    for image in list(document.findall(nodes.image)):
+        box = nodes.container(classes=["drawing"])
+        image.replace_self(box)
+        box += image
+
+
+def setup(app: Sphinx) -> None:
+    """See Sphinx."""
+    app.connect("doctree-read", _give_drawings_room)

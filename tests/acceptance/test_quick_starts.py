@@ -65,7 +65,7 @@ def check(block: Block, output: str) -> None:
 
 
 class Reader:
-    """Somebody at a terminal, in a folder with the page's files."""
+    """Somebody at a terminal, in a source tree that holds only the page's files."""
 
     def __init__(self, folder: Path, **environ: str) -> None:
         self._folder = folder
@@ -80,11 +80,13 @@ class Reader:
 
     def follow(self, page: str, changes: dict[str, str], timeout_seconds: float) -> None:
         """Type the page in; `changes` are put in place of what stands there."""
+        tree = self._folder / START.relative_to(ROOT)
+        tree.mkdir(parents=True)
         for source in START.iterdir():
             text = source.read_text()
             for theirs, ours in changes.items():
                 text = text.replace(theirs, ours)
-            (self._folder / source.name).write_text(text)
+            (tree / source.name).write_text(text)
         todo = blocks(page)
         script = ["set -euo pipefail", "exec 2>&1"]
         for number, block in enumerate(todo):
