@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))  # docs.tools and dispatcherd are those beside this file
 
 from dispatcherd import __version__  # noqa: E402
-from docs.tools import reference  # noqa: E402
+from docs.tools import links, reference  # noqa: E402
 
 project = "dispatcherd"
 author = "the authors of dispatcherd"
@@ -40,6 +40,20 @@ copybutton_exclude = ".linenos, .gp, .go"
 reference.write(HERE / "reference", HERE.parent / "config.yaml")
 
 
+def _relink_page(app: Sphinx, name: str, content: list[str]) -> None:
+    page = HERE / f"{name}.md"
+    if name == "index":  # takes in whatever page lies beside it
+        beside = sorted(p.stem for p in HERE.glob("*.md") if p != page)
+        content[0] = content[0].replace("\n*\n", "\n" + "".join(f"{p}\n" for p in beside))
+    content[0] = links.relink(content[0], page, page)
+
+
+def _relink_included(app: Sphinx, path: Path, _stem: str, content: list[str]) -> None:
+    source = (HERE / path).resolve()
+    if source.suffix == ".md":
+        content[0] = links.relink(content[0], source, HERE / f"{app.env.docname}.md")
+
+
 def _give_drawings_room(app: Sphinx, document: nodes.document) -> None:
     """Put each drawing into a box of its own, which scrolls where the screen is narrow."""
     for image in list(document.findall(nodes.image)):
@@ -50,4 +64,6 @@ def _give_drawings_room(app: Sphinx, document: nodes.document) -> None:
 
 def setup(app: Sphinx) -> None:
     """See Sphinx."""
+    app.connect("source-read", _relink_page)
+    app.connect("include-read", _relink_included)
     app.connect("doctree-read", _give_drawings_room)
