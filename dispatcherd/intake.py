@@ -95,7 +95,8 @@ class Intake:
         self._recent: dict[Lane, Lane] = {}
         """Lanes that had fresh traffic lately."""
         self._scanned_at = 0.0
-        self._somebody_dry = False
+        self._dry: list[Lane] = []
+        """Of those, the ones that had nothing left to send when last looked at."""
 
     def add(self, tenure: Tenure, records: list[Record]) -> None:
         """Fetched records of a partition that has nothing waiting."""
@@ -353,15 +354,16 @@ class Intake:
         if now - self._scanned_at > _SCAN_EVERY_SECONDS:
             self._scanned_at = now
             self._scan(now)
-        return not self._somebody_dry
+        # Asked anew: one call of `take` may have filled since what was dry then.
+        return not any(not len(lane) for lane in self._dry)
 
     def _scan(self, now: float) -> None:
-        """Has a lane that had traffic lately run dry? Only those with traffic are looked at: there
-        may be a hundred thousand others."""
+        """Which lanes that had traffic lately have run dry? Only those with traffic are looked at:
+        there may be a hundred thousand others."""
         recently = now - _RECENT_SECONDS
         for lane in [lane for lane in self._recent if lane.last_offer < recently or lane.removed]:
             del self._recent[lane]
-        self._somebody_dry = any(not lane.fresh for lane in self._recent)
+        self._dry = [lane for lane in self._recent if not len(lane)]
 
 
 def fingerprint(record: Record) -> bytes:
