@@ -26,6 +26,9 @@ test: $(STAMP) ## Run all tests (real Kafka where Java and Maven are present)
 	@if [ "$$CI" = true ]; then tests/parts.sh; fi
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
+matrix: $(STAMP) ## Run the sample receivers of examples/ and write examples/MATRIX.md
+	$(BIN)/python -m pytest -q tests/acceptance/test_sample_receivers.py --matrix -k 'not the_table'
+
 bench: $(STAMP) ## Measure (QUICK=1: two minutes, a smoke test; SCENARIO=drain ARGS='--runs 3')
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench $(or $(SCENARIO),all) $(if $(QUICK),--quick) $(ARGS)
@@ -43,4 +46,4 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help env demo parts test bench bench-peers docs check
+.PHONY: help env demo parts test matrix bench bench-peers docs check

@@ -1,4 +1,4 @@
-"""Async tests run on the event loop that the daemon runs on."""
+"""Options; and async tests run on the event loop that the daemon runs on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from collections.abc import Callable
 
 import pytest
 import uvloop
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """See pytest."""
+    parser.addoption(
+        "--matrix", action="store_true",
+        help="write examples/MATRIX.md from this run of test_sample_receivers.py",
+    )  # fmt: skip
 
 
 def pytest_asyncio_loop_factories(

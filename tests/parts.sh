@@ -13,6 +13,15 @@ openssl             certificates: tests/rig/names.py
 nginx-light         a receiver of its kind: tests/integration/test_exchange_servers.py
 prometheus          promtool, for systemd/alerts.yaml: tests/acceptance/test_site.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
+php-cli             examples/receivers/php
+php-sqlite3         the same
+ruby                examples/receivers/ruby
+ruby-webrick        the same
+mono-mcs            examples/receivers/csharp
+mono-runtime        the same
+libmono-system-runtime-serialization4.0-cil  the same
+socat               examples/receivers/shell
+jq                  the same
 '
 
 missing=

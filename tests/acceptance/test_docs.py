@@ -63,8 +63,9 @@ SERVICE = (ROOT / "systemd" / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCUMENTS = sorted(
-    path for place in (".", "docs", "systemd", "bench", "receiver")
-    for path in (ROOT / place).glob("*.md")
+    path for place in (".", "docs", "systemd", "bench", "receiver", "examples", "examples/*",
+                       "examples/*/*")
+    for path in ROOT.glob(f"{place}/*.md")
 )  # fmt: skip
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M))
