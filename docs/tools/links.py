@@ -18,6 +18,9 @@ PAGES = {
     ROOT / "README.md": DOCS / "index.md",
     ROOT / "CHANGELOG.md": DOCS / "reference" / "changelog.md",
     ROOT / "bench" / "README.md": DOCS / "reference" / "bench.md",
+    ROOT / "examples" / "MATRIX.md": DOCS / "reference" / "matrix.md",
+    ROOT / "examples" / "README.md": DOCS / "reference" / "samples.md",
+    ROOT / "examples" / "receivers" / "README.md": DOCS / "reference" / "sample-receivers.md",
     ROOT / "receiver" / "README.md": DOCS / "reference" / "receiver.md",
     ROOT / "systemd" / "README.md": DOCS / "operating" / "install.md",
 }

@@ -209,6 +209,19 @@ def test_the_handlers_of_the_versioning_guide_are_told_apart_by_version() -> Non
     assert came == [2, 1]
 
 
+def test_every_sample_that_verifies_is_shown_from_its_own_file() -> None:
+    text = page("guide/languages.md")
+    samples = [
+        path.relative_to(ROOT)
+        for path in (ROOT / "examples" / "receivers").glob("*/**/*")
+        if path.is_file() and "node_modules" not in path.parts and path.suffix not in (".md", "")
+        and b"docs:start verify" in path.read_bytes()
+    ]  # fmt: skip
+    assert len(samples) > 9
+    for sample in samples:
+        assert f"literalinclude}} ../../{sample}\n" in text, sample
+
+
 # --- names and figures ---------------------------------------------------------------------------
 
 
