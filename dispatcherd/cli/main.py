@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -242,8 +243,10 @@ def demo(keep: bool, events: int) -> None:
 
 @cli.command()
 def version() -> None:
-    """Print the version."""
-    click.echo(f"dispatcherd {__version__}")
+    """Print the version, and whether the hot modules are compiled."""
+    hot = find_spec("dispatcherd.send")
+    plain = hot is None or (hot.origin or "").endswith(".py")
+    click.echo(f"dispatcherd {__version__}{'' if plain else ' (compiled)'}")
 
 
 def main() -> None:

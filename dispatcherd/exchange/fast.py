@@ -26,19 +26,13 @@ from dispatcherd.delivery import Reason, Response
 from dispatcherd.exchange.answer import AnswerReader
 from dispatcherd.exchange.classify import failed
 from dispatcherd.exchange.http11 import INTERRUPTED, HttpConnection
-from dispatcherd.exchange.seam import Flight, Target, origin
+from dispatcherd.exchange.seam import Flight, Idle, Target, origin
 from dispatcherd.pool import connector, own_addresses
 from dispatcherd.wheel import Timer, Wheel
 
 _SWEEP_SECONDS = 0.5
 _NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _LOST_BEFORE = (aiohttp.ClientError, OSError, ValueError, UnicodeError)
-
-
-class _Idle(list[HttpConnection]):
-    """The connections of one origin that are at rest."""
-
-    __slots__ = ("__weakref__",)
 
 
 class _Opening:
@@ -81,7 +75,7 @@ class FastExchange:
         self._most = config.max_connections
         guard = AddressGuard(config.allowed_networks, own_addresses())
         self._connector = pool or connector(config, guard)
-        self._origins: WeakValueDictionary[str, _Idle] = WeakValueDictionary()
+        self._origins: WeakValueDictionary[str, Idle] = WeakValueDictionary()
         self._open: dict[HttpConnection, None] = {}
         self._opening: dict[_Opening, None] = {}
         self._returned: dict[asyncio.Transport, None] = {}
@@ -97,7 +91,7 @@ class FastExchange:
         key = origin(URL(url, encoded=url.isascii()))
         idle = self._origins.get(key)
         if idle is None:
-            idle = self._origins[key] = _Idle()
+            idle = self._origins[key] = Idle()
         return Target(url, headers, idle)
 
     def post(

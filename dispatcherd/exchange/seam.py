@@ -31,6 +31,12 @@ class Flight(Protocol):
         exchange's `on_fault`."""
 
 
+class Idle(list[Any]):
+    """The connections of one origin that are at rest; shared by the targets of that origin."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Target:
     """Where requests of one endpoint go, and what is the same in each: prepared once.
 
