@@ -118,13 +118,24 @@ def run(lines: str, folder: Path, **environ: str) -> str:
     return done.stdout
 
 
+def _own_port() -> int:
+    """A free port that no other sample was given: they are all started before any is waited for."""
+    while (port := free_port()) in _given:
+        pass
+    _given.add(port)
+    return port
+
+
+_given: set[int] = set()
+
+
 class Running:
     """A sample that listens."""
 
     def __init__(self, sample: Sample, secrets: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.sample = sample
-        self.port = free_port()
+        self.port = _own_port()
         self._log = folder / f"{sample.folder}.log"
         state = folder / sample.folder
         state.mkdir()

@@ -10,7 +10,7 @@ readonly read_seconds=10
 readonly max_headers=100
 readonly max_waiting=1000
 
-log() { printf '%s %s\n' "$(date -u +%FT%TZ)" "$*" >&2; }
+log() { printf '%(%FT%T%z)T %s\n' -1 "$*" >&2; }
 
 # answer STATUS [TEXT [HEADER]]: and end.
 answer() {
@@ -33,16 +33,17 @@ refuse_unread() {
 events_of() {
     local name member
     mkdir "$folder/events" || return 1
-    jq -es 'length == 1 and (.[0] | type != "array" or all(.[]; type == "object" and
-        (.id | type == "string")))' "$2" >/dev/null 2>&1 || return 1
-    if [[ $(jq -r type "$2") == array ]]; then
-        while IFS= read -r name && IFS= read -r member; do
-            printf '%s\n' "${EPOCHREALTIME/[.,]/}" "$member" >"$folder/events/id.$name"
-        done < <(jq -rc '.[] | (.id | @uri), .' "$2")
-    else
-        name=$(jq -Rr @uri <<<"$1")
-        { printf '%s\n' "${EPOCHREALTIME/[.,]/}" && cat "$2"; } >"$folder/events/id.$name"
-    fi
+    # Two lines for each: the id as a file name, and the JSON; of a single event the body is kept.
+    jq -rcs --arg id "$1" '
+        if length == 1 then .[0] else error("not one document") end
+        | if type == "array" then .[] | (.id | strings | @uri) // error("no id"), .
+          else ($id | @uri), "" end' "$2" >"$folder/lines" 2>/dev/null || return 1
+    while IFS= read -r name && IFS= read -r member; do
+        {
+            printf '%s\n' "${EPOCHREALTIME/[.,]/}"
+            if [[ -n $member ]]; then printf '%s\n' "$member"; else cat "$2"; fi
+        } >"$folder/events/id.$name"
+    done <"$folder/lines"
 }
 
 # take FILE: puts an event into the inbox, once. A hard link fails when there is one of that name: to
@@ -77,6 +78,15 @@ receive() {
     answer '202 Accepted' ''
 }
 
+# processed: the ids that were handled, as JSON.
+processed() {
+    local ids list
+    mapfile -t ids <"$STATE_DIRECTORY/processed"
+    printf -v list '"%s", ' "${ids[@]//[\"\\]/}"
+    ((${#ids[@]})) || list=''
+    answer '200 OK' "{\"processed\": [${list%, }]}"
+}
+
 read -r -t "$read_seconds" method path _ || exit 0
 id='' timestamp='' signatures='' length=''
 for ((n = 0; n <= max_headers; n++)); do
@@ -85,17 +95,18 @@ for ((n = 0; n <= max_headers; n++)); do
     [[ -n $line ]] || break
     value=${line#*:}
     value=${value#"${value%%[! ]*}"}
-    case ${line%%:*} in
-    [Ww]ebhook-[Ii]d) id=$value ;;
-    [Ww]ebhook-[Tt]imestamp) timestamp=$value ;;
-    [Ww]ebhook-[Ss]ignature) signatures=$value ;;
-    [Cc]ontent-[Ll]ength) length=$value ;;
+    name=${line%%:*}
+    case ${name,,} in
+    webhook-id) id=$value ;;
+    webhook-timestamp) timestamp=$value ;;
+    webhook-signature) signatures=$value ;;
+    content-length) length=$value ;;
     esac
 done
 
 case "$method $path" in
 'POST /webhooks') receive ;;
-'GET /processed') answer '200 OK' "$(jq -Rnc '{processed: [inputs]}' "$STATE_DIRECTORY/processed")" ;;
+'GET /processed') processed ;;
 'GET /healthz') answer '200 OK' ok ;;
 *) answer '404 Not Found' 'not found' ;;
 esac

@@ -5,13 +5,15 @@ readonly max_signatures=10 # each costs a process
 # key_of SECRET: the key that a secret stands for, in hexadecimal; fails when it is none.
 key_of() {
     [[ $1 =~ ^whsec_[A-Za-z0-9+/]+=*$ ]] || return 1
-    printf '%s' "${1#whsec_}" | openssl base64 -d -A | od -An -v -tx1 | tr -d ' \n'
+    local hex
+    hex=$(base64 -d <<<"${1#whsec_}" | od -An -v -tx1) || return 1
+    printf '%s' "${hex//[[:space:]]/}"
 }
 
 # signature_of KEY ID TIMESTAMP FILE: the base64 of HMAC-SHA256 over id.timestamp.body.
 signature_of() {
     { printf '%s.%s.' "$2" "$3" && cat "$4"; } |
-        openssl dgst -sha256 -mac HMAC -macopt "hexkey:$1" -binary | openssl base64 -A
+        openssl dgst -sha256 -mac HMAC -macopt "hexkey:$1" -binary | base64
 }
 
 # blinded TEXT: its hash under a random key. To compare two of these takes a time that tells nothing
@@ -30,7 +32,7 @@ verify() {
     reason="malformed timestamp"
     [[ $3 =~ ^[0-9]{1,12}$ ]] || return 1
     reason="timestamp too far from now"
-    now=$(date +%s)
+    printf -v now '%(%s)T' -1
     ((now - 10#$3 <= tolerance_seconds && 10#$3 - now <= tolerance_seconds)) || return 1
     reason="no matching signature"
     nonce=$(openssl rand -hex 32)

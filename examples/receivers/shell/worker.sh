@@ -12,7 +12,7 @@ handle() {
     local event
     event=$(cat)
     [[ -n $event ]] || return 1
-    printf '%s processed %s\n' "$(date -u +%FT%TZ)" "$1" >&2
+    printf '%(%FT%T%z)T processed %s\n' -1 "$1" >&2
 }
 
 # waiting: the names of what waits, the oldest first.
@@ -31,6 +31,10 @@ while sleep 0.2; do
         printf '%s\n' "$id" >>"$STATE_DIRECTORY/processed"
         : >"$INBOX/$name"
     done < <(waiting)
+    if (($(wc -l <"$STATE_DIRECTORY/processed") > 2 * max_ids)); then
+        tail -n "$max_ids" "$STATE_DIRECTORY/processed" >"$STATE_DIRECTORY/processed.new"
+        mv "$STATE_DIRECTORY/processed.new" "$STATE_DIRECTORY/processed"
+    fi
     find "$INBOX" -type f -size 0 -printf '%T@ %f\n' | sort -rn | tail -n +$((max_ids + 1)) |
         cut -d ' ' -f 2 | (cd "$INBOX" && xargs -r rm -f --)
 done
