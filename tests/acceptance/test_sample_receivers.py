@@ -5,7 +5,6 @@ One daemon sends to all of them: single events, and batches that it signs with t
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import PostgresServer
 from tests.rig.producer import events, publish
 from tests.rig.sample_checks import CHECKS, NEXT, SECRETS, STRANGE, Dribble
-from tests.rig.samples import RECEIVERS, SAMPLES, Running, Sample, build
+from tests.rig.samples import RECEIVERS, SAMPLES, Running, Sample, build, need
 from tests.rig.waiting import wait_for
 
 SINGLE, BATCHED = range(20), range(100, 120)
@@ -108,12 +107,8 @@ def recorded(
 
 def find(started: dict[str, Running], sample: Sample) -> Running:
     """The running one; skips by name where its tools are missing, and in CI fails."""
-    why = sample.missing()
-    if why is None:
-        return started[sample.folder]
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"in CI nothing may be missing: {why}")
-    pytest.skip(why)
+    need(sample.missing())
+    return started[sample.folder]
 
 
 each_sample = pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.folder)
