@@ -15,8 +15,8 @@ from bench import plots, results, table
 from bench.native import ROOT
 
 SCENARIOS = (
-    "micro", "drain", "limit", "baseline", "latency", "isolation", "recovery", "herd", "scale",
-    "storage", "peers",
+    "micro", "drain", "compiled", "limit", "baseline", "latency", "hanging", "isolation",
+    "recovery", "herd", "scale", "storage", "peers",
 )  # fmt: skip
 _IN_ALL = SCENARIOS[:-1]
 _OUT = ROOT / "build" / "bench"
@@ -53,9 +53,11 @@ def main(
     \b
     micro      wheel, decode, sign, record alone
     drain      a prefilled topic to 1, 10, 1,000 endpoints; fan-out; batches
+    compiled   a drain with plain and with compiled modules
     limit      against a bare loop in C and a bare exchange in Python
     baseline   against what a Python user writes in a day
     latency    from publication to receiver at 25, 50, 75, 90 % of the drain rate
+    hanging    five endpoints while a sixth hangs
     isolation  healthy endpoints while 10 % hang, answer 500, drip
     recovery   receivers dark for 60 s under load, then back
     herd       1,000,000 parked retries due at one moment

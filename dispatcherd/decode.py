@@ -131,13 +131,13 @@ class Decoder:
         document: dict[str, Any],
         timestamp_ms: int,
     ) -> Event:
-        type_, header_id, version, time, tenant, headers = said
+        type_, header_id, said_version, said_time, tenant, headers = said
         own_type = document.get("type")
         if own_type is None:
             own_type = document.get("event_type")
             if own_type is None:
                 own_type = document.get("event")
-        given = own_type if type_ is None else type_
+        given: Any = own_type if type_ is None else type_
         known = self._types.get(given) if type(given) is str else None
         if known is None:
             known = self._new_type(given)
@@ -147,12 +147,12 @@ class Decoder:
             shape = _WHOLE
         else:
             id_, shape = self._identity(claim, offset, header_id, envelope)
-        if version is None:
-            version = envelope.get("version")
-        version = self._default_version if version is None else self._version(version)
-        if time is None:
-            time = envelope.get("time" if "specversion" in envelope else "timestamp")
-        time = self._time(time, timestamp_ms)
+        given = envelope.get("version") if said_version is None else said_version
+        version = self._default_version if given is None else self._version(given)
+        given = said_time
+        if given is None:
+            given = envelope.get("time" if "specversion" in envelope else "timestamp")
+        time = self._time(given, timestamp_ms)
         return Event(claim, offset, id_, known, version, time, value, headers, shape, tenant)
 
     def _no_body(self, value: bytes | None) -> _NoEvent:
@@ -261,6 +261,17 @@ class Decoder:
         self._millisecond_text = f"{self._second_text}.{millisecond:03d}Z"
         self._millisecond = timestamp_ms
         return self._millisecond_text
+
+
+def data_of(event: Event, document: dict[str, Any]) -> Any:
+    """The data of an event that decoded from this document: what an envelope has under `data`
+    (None without one), or the whole of a body that is no envelope."""
+    own_type = document.get("type")
+    if own_type is None:
+        own_type = document.get("event_type")
+        if own_type is None:
+            own_type = document.get("event")
+    return document.get("data") if own_type == event.type else document
 
 
 class IdDeriver:

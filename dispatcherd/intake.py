@@ -19,6 +19,7 @@ from aiokafka import TopicPartition
 from dispatcherd import log
 from dispatcherd.claim import Tenure
 from dispatcherd.config.model import Config
+from dispatcherd.conformity import Conformity
 from dispatcherd.consume import Record
 from dispatcherd.decode import Decoder
 from dispatcherd.delivery import Delivery, Endpoint, Event, Hold, Reason, Refused
@@ -65,6 +66,7 @@ class Intake:
         config: Config,
         endpoints: Endpoints,
         catalogue: Catalogue,
+        conformity: Conformity,
         recorder: Recorder,
         parking: Parking,
         quota: Quota,
@@ -80,6 +82,7 @@ class Intake:
         self._decoder = Decoder(config.decode)
         self._endpoints = endpoints
         self._catalogue = catalogue
+        self._conformity = conformity
         self._recorder = recorder
         self._metrics = metrics
         self._poke = poke
@@ -95,7 +98,8 @@ class Intake:
         self._recent: dict[Lane, Lane] = {}
         """Lanes that had fresh traffic lately."""
         self._scanned_at = 0.0
-        self._somebody_dry = False
+        self._dry: list[Lane] = []
+        """Of those, the ones that had nothing left to send when last looked at."""
 
     def add(self, tenure: Tenure, records: list[Record]) -> None:
         """Fetched records of a partition that has nothing waiting."""
@@ -199,10 +203,16 @@ class Intake:
             decoded = self._decoder.decode(
                 window.claim, record.offset, record.value, record.headers, record.timestamp
             )
+            if isinstance(decoded, Refused):
+                return decoded
+            rules = self._conformity.rules
+            if rules is not None:
+                refused = self._conformity.refusal(rules, *decoded)
+                if refused is not None:
+                    return refused
         except Exception as error:
             return _our_fault(error)
-        if not isinstance(decoded, Refused):
-            decoded[0].appended_at = record.timestamp / 1000
+        decoded[0].appended_at = record.timestamp / 1000
         return decoded
 
     def _quarantine(
@@ -353,15 +363,16 @@ class Intake:
         if now - self._scanned_at > _SCAN_EVERY_SECONDS:
             self._scanned_at = now
             self._scan(now)
-        return not self._somebody_dry
+        # Asked anew: one call of `take` may have filled since what was dry then.
+        return not any(not len(lane) for lane in self._dry)
 
     def _scan(self, now: float) -> None:
-        """Has a lane that had traffic lately run dry? Only those with traffic are looked at: there
-        may be a hundred thousand others."""
+        """Which lanes that had traffic lately have run dry? Only those with traffic are looked at:
+        there may be a hundred thousand others."""
         recently = now - _RECENT_SECONDS
         for lane in [lane for lane in self._recent if lane.last_offer < recently or lane.removed]:
             del self._recent[lane]
-        self._somebody_dry = any(not lane.fresh for lane in self._recent)
+        self._dry = [lane for lane in self._recent if not len(lane)]
 
 
 def fingerprint(record: Record) -> bytes:

@@ -8,25 +8,23 @@ ones have arrived), then takes an open load of half the undisturbed drain rate (
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
 from bench import trial
-from bench.cpu import between
 from bench.generator import Generator
+from bench.healthy import drain, wait_for_healthy
 from bench.load import Plan, prefill
-from bench.native import Sink, percentile
+from bench.native import percentile
 from bench.results import Drawing, Line, Result, medians
 from bench.session import Measures, Session
-from bench.subjects import DaemonSubject, Loss, Setup, memory_bytes
+from bench.subjects import DaemonSubject, Setup, memory_bytes
 
 SICK_SHARE = 10
 """One endpoint in so many."""
 HOSTS = 100
 UNDISTURBED = "undisturbed"
 MODES = {UNDISTURBED: "ok", "10 % hang": "hang", "10 % answer 500": "500", "10 % drip": "drip"}
-STALL_SECONDS = 90.0
 
 
 def healthy(endpoints: int, first: int, count: int) -> int:
@@ -81,7 +79,7 @@ def _once(
     sink.say(f"class 0 {last_sick} 1")
     subject = DaemonSubject(parts, topic, plan, Setup(hosts=HOSTS))
     try:
-        found = _drain(session, subject, healthy(endpoints, 0, filled))
+        found = drain(session, subject, healthy(endpoints, 0, filled))
         if not rate:
             rate.append(found["per_second"] / 2 * SICK_SHARE / (SICK_SHARE - 1))
         found |= _open_load(session, subject, topic, plan, filled, int(rate[0] * seconds), rate[0])
@@ -92,26 +90,6 @@ def _once(
         subject.stop()
         parts.kafka.delete_topic(topic)
     return found
-
-
-def _drain(session: Session, subject: DaemonSubject, wanted: int) -> Measures:
-    sink = session.parts.sink
-    clocks = trial.meter(session.parts, subject)
-    subject.start()
-    deadline = time.monotonic() + STALL_SECONDS
-    while not _healthy_seen(sink):
-        trial.check_alive(subject)
-        if time.monotonic() > deadline:
-            raise Loss(f"nothing arrived: {subject.log()}")
-        time.sleep(0.005)
-    first, before = clocks.mark(), _healthy_seen(sink)
-    _wait_healthy(session, subject, wanted)
-    used = between(first, clocks.mark())
-    return {
-        "per_second": (wanted - before) / used["wall"],
-        "cpu_us": used["subject"] / (wanted - before) * 1e6,
-        "others_share": used["others"] / used["wall"],
-    }
 
 
 def _open_load(
@@ -127,7 +105,7 @@ def _open_load(
         generator = Generator(bootstrap, topic, plan, number, amount, rate)
         try:
             told = generator.wait()
-            _wait_healthy(session, subject, healthy(plan.endpoints, number, amount))
+            wait_for_healthy(session, subject, healthy(plan.endpoints, number, amount))
         finally:
             generator.kill()
     seen = sink.histogram(0)
@@ -137,27 +115,6 @@ def _open_load(
         "p99_ms": percentile(seen, 0.99),
         "behind_ms": told["behind_ms"],
     }
-
-
-def _healthy_seen(sink: Sink) -> int:
-    return int(sink.count()["classes"][0])
-
-
-def _wait_healthy(session: Session, subject: DaemonSubject, wanted: int) -> None:
-    sink = session.parts.sink
-    seen, moved = 0, time.monotonic()
-    while seen < wanted:
-        time.sleep(0.01)
-        trial.check_alive(subject)
-        now = _healthy_seen(sink)
-        if now > seen:
-            seen, moved = now, time.monotonic()
-            session.tell(f"{seen:,} of {wanted:,} healthy deliveries")
-        elif time.monotonic() - moved > STALL_SECONDS:
-            raise Loss(
-                f"{wanted - seen} of {wanted} deliveries to healthy endpoints did not arrive: "
-                f"{sink.count()} {subject.log()}"
-            )
 
 
 def _draw(result: Result, runs: dict[str, list[Measures]]) -> None:

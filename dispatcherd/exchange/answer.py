@@ -111,8 +111,7 @@ class AnswerReader:
     def end(self) -> Response | None:
         """The peer has closed in good order: the answer, if that is what ends its body."""
         if self.response is None and self._head_done and not self._framed:
-            self._complete(reusable=False)
-            return self.response
+            return self._complete(reusable=False)
         return None
 
     def close(self) -> None:
@@ -137,18 +136,20 @@ class AnswerReader:
             if framing > 2 * self._max_head + _FRAMING_PER_BODY_BYTE * self._body_bytes:
                 raise BadAnswer("the body is framed by far more bytes than it has")
 
-    def _complete(self, reusable: bool) -> None:
+    def _complete(self, reusable: bool) -> Response:
         body = b"".join(self._body)
         if len(body) > self._max_body:
             body = body[: self._max_body]
         self.reusable = reusable
         if self._retry_after is not None:
             text = self._retry_after.strip()[:_MOST_RETRY_AFTER].decode("latin-1")
-            self.response = Response(self._status, retry_after=text, body=body)
+            response = Response(self._status, retry_after=text, body=body)
         elif len(body) <= _SHARED_BODY:
-            self.response = _plain(self._status, body)
+            response = _plain(self._status, body)
         else:
-            self.response = Response(self._status, body=body)
+            response = Response(self._status, body=body)
+        self.response = response
+        return response
 
     # --- called by httptools -----------------------------------------------------------------
 

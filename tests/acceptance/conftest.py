@@ -18,7 +18,8 @@ from tests.rig.receivers import Receivers
 from tests.rig.waiting import free_port
 
 
-def _need_kafka() -> None:
+def need_kafka() -> None:
+    """Skips the test, or in CI fails it, where no broker can be had."""
     why = kafka_part.missing()
     if why is None:
         return
@@ -38,7 +39,7 @@ def kafka_proxy() -> Iterator[Proxy]:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_proxy: Proxy) -> Iterator[KafkaBroker]:
     """The shared broker: for tests that do it no harm."""
-    _need_kafka()
+    need_kafka()
     broker = KafkaBroker(tmp_path_factory.mktemp("kafka"), kafka_proxy)
     broker.start()
     yield broker
@@ -48,7 +49,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_proxy: Proxy) -> Itera
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
     """A broker to break."""
-    _need_kafka()
+    need_kafka()
     broker = KafkaBroker(tmp_path / "kafka")
     broker.start()
     yield broker

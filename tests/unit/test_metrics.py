@@ -92,7 +92,7 @@ def test_a_fresh_process_can_be_scraped() -> None:
 def test_every_counter_of_the_process_is_exposed() -> None:
     metrics = Metrics()
     gauges = {"orphaned"}  # shown by admin.gauges
-    names = [n for n, value in vars(metrics).items() if type(value) is int and n[0] != "_"]
+    names = [n for n in dir(metrics) if n[0] != "_" and type(getattr(metrics, n)) is int]
     names = [name for name in names if name not in gauges]
     for number, name in enumerate(names):
         setattr(metrics, name, 1_000 + number)
