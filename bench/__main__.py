@@ -15,8 +15,8 @@ from bench import plots, results, table
 from bench.native import ROOT
 
 SCENARIOS = (
-    "micro", "drain", "limit", "baseline", "latency", "hanging", "isolation", "recovery", "herd",
-    "scale", "storage", "peers",
+    "micro", "drain", "compiled", "limit", "baseline", "latency", "hanging", "isolation",
+    "recovery", "herd", "scale", "storage", "peers",
 )  # fmt: skip
 _IN_ALL = SCENARIOS[:-1]
 _OUT = ROOT / "build" / "bench"
@@ -53,6 +53,7 @@ def main(
     \b
     micro      wheel, decode, sign, record alone
     drain      a prefilled topic to 1, 10, 1,000 endpoints; fan-out; batches
+    compiled   a drain with plain and with compiled modules
     limit      against a bare loop in C and a bare exchange in Python
     baseline   against what a Python user writes in a day
     latency    from publication to receiver at 25, 50, 75, 90 % of the drain rate

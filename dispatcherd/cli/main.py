@@ -8,68 +8,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
+import time
+from importlib.util import find_spec
 from typing import Any
 
 import click
 
 from dispatcherd import __version__
-from dispatcherd.config.model import Config
-from dispatcherd.errors import CatalogueError, ConfigError, DispatcherdError
-
-CONFIG_OPTION = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(dir_okay=False),
-    envvar="DISPATCHERD_CONFIG",
-    help="Path of config.yaml (or $DISPATCHERD_CONFIG).",
+from dispatcherd.cli.keys import facts, keys
+from dispatcherd.cli.options import (
+    CATALOGUE_OPTION,
+    CONFIG_OPTION,
+    JSON_OPTION,
+    explained,
+    read_config,
 )
-_MOST_PROBLEMS = 50
-JSON_OPTION = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON document or line each."
-)
-CATALOGUE_OPTION = click.option(
-    "--path",
-    type=click.Path(file_okay=False),
-    help="The directory of the catalogue; default: catalogue.path of the configuration.",
-)
-
-
-def explained(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Errors that are meant for a person are printed, and become exit codes."""
-
-    @wraps(command)
-    def run(*args: Any, **options: Any) -> Any:
-        try:
-            return command(*args, **options)
-        except (ConfigError, CatalogueError) as error:
-            of = "config" if isinstance(error, ConfigError) else "catalogue"
-            for problem in error.problems[:_MOST_PROBLEMS]:
-                _complain(f"{of}: {problem}")
-            if len(error.problems) > _MOST_PROBLEMS:
-                _complain(f"{of}: {len(error.problems)} problems in all")
-            sys.exit(2)
-        except DispatcherdError as error:
-            _complain(f"dispatcherd: {error}")
-            sys.exit(1)
-        except KeyboardInterrupt:
-            sys.exit(130)
-
-    return run
-
-
-def _complain(text: str) -> None:
-    from dispatcherd.log import under_journald
-
-    click.echo(("<3>" if under_journald(sys.stderr, os.environ) else "") + text, err=True)
-
-
-def read_config(path: str | None) -> Config:
-    """The configuration of a command; without a path, defaults and environment."""
-    from dispatcherd.config.load import load_config
-
-    return load_config(path, os.environ)
+from dispatcherd.cli.receiving import conformance, receive, send_test
+from dispatcherd.cli.verify import verify
+from dispatcherd.errors import ConfigError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -97,6 +53,7 @@ def check_config(
     config_path: str | None, no_secrets: bool, no_credentials: bool, quiet: bool
 ) -> None:
     """Check a configuration and print it as it is in force, secrets masked."""
+    from dispatcherd.admin.facts import unpublished
     from dispatcherd.config.check import check_runnable
     from dispatcherd.config.secrets import load_secrets
     from dispatcherd.config.show import effective
@@ -106,12 +63,20 @@ def check_config(
     problems = check_runnable(config)
     if problems:
         raise ConfigError(problems)
+    notes = []
     if not no_secrets:
-        load_secrets(config, os.environ, credentials=not no_credentials)
+        secrets = load_secrets(config, os.environ, credentials=not no_credentials)
+        notes = [
+            f"endpoint {name} signs with an Ed25519 key that facts.keys does not list as in force "
+            "now: receivers that trust the published keys refuse it"
+            for name in unpublished(config, secrets.endpoint_keys, time.time())
+        ]
     rules = Rules.of(config.catalogue)
     if quiet:
         return
     click.echo(effective(config), nl=False)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     plural = "" if len(config.endpoints) == 1 else "s"
     click.echo(f"ok: {len(config.endpoints)} endpoint{plural}", err=True)
     if not config.endpoints:
@@ -331,10 +296,16 @@ def demo(keep: bool, events: int) -> None:
     sys.exit(run_demo(events=events, keep=keep))
 
 
+for other in (keys, facts, verify, send_test, receive, conformance):
+    cli.add_command(other)
+
+
 @cli.command()
 def version() -> None:
-    """Print the version."""
-    click.echo(f"dispatcherd {__version__}")
+    """Print the version, and whether the hot modules are compiled."""
+    hot = find_spec("dispatcherd.send")
+    plain = hot is None or (hot.origin or "").endswith(".py")
+    click.echo(f"dispatcherd {__version__}{'' if plain else ' (compiled)'}")
 
 
 def main() -> None:

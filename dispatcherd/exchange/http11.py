@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import aiohttp.connector
 
@@ -49,8 +49,12 @@ class Keeper(Protocol):
         """The connection is not to be used any more."""
 
 
-class HttpConnection(asyncio.Protocol):
-    """See the module. Made only by the exchange, with a connection fresh from the connector."""
+class HttpConnection:
+    """See the module. Made only by the exchange, with a connection fresh from the connector.
+
+    An asyncio.Protocol by what it has and not by inheritance: compiled, a class of its own is
+    faster.
+    """
 
     __slots__ = (
         "_answer",
@@ -59,10 +63,12 @@ class HttpConnection(asyncio.Protocol):
         "_known",
         "_original",
         "_reader",
+        "_retired",
         "_timer",
         "_timer_at",
         "_unwritten",
         "_write",
+        "born",
         "deadline",
         "flight",
         "idle",
@@ -96,11 +102,13 @@ class HttpConnection(asyncio.Protocol):
         self._unwritten = False
         """Some of the request still lies in the transport."""
         self.seen = 0.0
-        self.idle_since = keeper.clock()
+        self.idle_since = self.born = keeper.clock()
+        """Monotonic; `born` is set back by who knows that it was made earlier."""
+        self._retired = False
         # What is not written at once is told by pause_writing. (Not 0: under TLS an empty buffer
         # would count as a full one.)
         transport.set_write_buffer_limits(high=1)
-        transport.set_protocol(self)
+        transport.set_protocol(cast(asyncio.Protocol, self))
 
     # --- the way of a request ----------------------------------------------------------------
 
@@ -153,6 +161,9 @@ class HttpConnection(asyncio.Protocol):
                 self._known, self._answer = data, response
             self.idle.append(self)
         self._end(response)
+
+    def eof_received(self) -> None:
+        """The receiver has closed its side: `connection_lost` follows."""
 
     def pause_writing(self) -> None:
         """Not all of the request could be written at once."""
@@ -216,6 +227,8 @@ class HttpConnection(asyncio.Protocol):
     @property
     def patience(self) -> float:
         """Seconds for which it may lie idle: less than the receiver says that it keeps it."""
+        if self._retired:
+            return 0.0
         hint = self._reader.keep_seconds
         if hint is None:
             return self._keeper.keepalive_seconds
@@ -230,6 +243,13 @@ class HttpConnection(asyncio.Protocol):
         """Close at once, also over what is not written yet."""
         self.transport.abort()
         self._let_go()
+
+    def retire(self) -> None:
+        """Serve no more requests: close now if at rest, else when the answer has come."""
+        self._retired = True
+        self._known = b""  # the short way would put it to rest
+        if self.flight is None:
+            self.drop()
 
     def go_home(self) -> None:
         """Back into the connector's pool, as it was; only when at rest and all is written."""

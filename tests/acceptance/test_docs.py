@@ -59,8 +59,9 @@ SERVICE = (ROOT / "systemd" / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCUMENTS = sorted(
-    path for place in (".", "docs", "systemd", "bench", "receiver")
-    for path in (ROOT / place).glob("*.md")
+    path for place in (".", "docs", "systemd", "bench", "receiver", "examples", "examples/*",
+                       "examples/*/*")
+    for path in ROOT.glob(f"{place}/*.md")
 )  # fmt: skip
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M))
@@ -140,7 +141,7 @@ def test_every_dispatcherd_command_line_of_the_readme_exists(line: str) -> None:
 
 
 def test_a_command_line_that_does_not_exist_would_be_noticed() -> None:
-    for wrong in ("retry --everything", "endpoints add x", "deliveries --state lost", "receive"):
+    for wrong in ("retry --everything", "endpoints add x", "deliveries --state lost", "recieve"):
         with pytest.raises(click.UsageError):
             check_command(["dispatcherd", *wrong.split()])
 

@@ -1,0 +1,73 @@
+"""The compiled modules do what the plain ones do: the same tests, against both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TREE = ROOT / "build" / "compiled"
+
+_SELECTION = (
+    "tests/unit/test_answer.py",
+    "tests/unit/test_batch.py",
+    "tests/unit/test_decode.py",
+    "tests/unit/test_host_slots.py",
+    "tests/unit/test_lane.py",
+    "tests/unit/test_lane_history.py",
+    "tests/unit/test_metrics.py",
+    "tests/unit/test_offsets.py",
+    "tests/unit/test_outcome.py",
+    "tests/unit/test_sign.py",
+    "tests/unit/test_wheel.py",
+    "tests/integration/test_exchange_broken.py",
+    "tests/integration/test_exchange_ends.py",
+    "tests/integration/test_flush.py",
+    "tests/integration/test_requests.py",
+    "tests/acceptance/test_the_way_of_an_event.py",
+    "tests/acceptance/test_bad_records.py",
+    "tests/acceptance/test_batch_retried.py",
+    "tests/acceptance/test_parts_failing.py",
+)
+"""What runs in `make test`; `make test-compiled` runs everything."""
+
+
+def _need_compiler() -> None:
+    if TREE.parent.parent != ROOT or "build/compiled" in str(ROOT):
+        pytest.skip("this is the compiled tree")
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    missing = [
+        name
+        for name, there in (("gcc", shutil.which("gcc")), (str(headers), headers.exists()))
+        if not there
+    ]
+    if missing:
+        why = f"no {' and no '.join(missing)}: the modules cannot be compiled here"
+        if os.environ.get("CI"):
+            pytest.fail(f"in CI nothing may be missing: {why}")
+        pytest.skip(why)
+
+
+def test_the_compiled_modules_pass_the_tests_of_the_plain_ones() -> None:
+    _need_compiler()
+    made = subprocess.run(
+        ["make", "--no-print-directory", "compiled"],
+        cwd=ROOT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-3000:]
+    said = subprocess.run(
+        [sys.executable, "-m", "dispatcherd", "version"],
+        cwd=TREE, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert said.stdout.strip().endswith("(compiled)"), said
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_SELECTION],
+        cwd=TREE, capture_output=True, text=True, timeout=900,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
