@@ -57,6 +57,10 @@ bench: $(STAMP) ## Measure (QUICK=1: two minutes, a smoke test; SCENARIO=drain A
 bench-peers: ## The same for another engine, where Go is present
 	@$(MAKE) --no-print-directory bench SCENARIO=peers
 
+docs: $(STAMP) ## Build the documentation site into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,4 +74,4 @@ lock: $(STAMP) ## Write requirements.lock anew: hashes of what constraints.txt p
 audit: $(STAMP) ## Known vulnerabilities in the pins, by ADVISORIES=a folder or zip (exit 3: could not look)
 	@$(BIN)/python supply/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
-.PHONY: help env demo parts test matrix compiled test-compiled faults bench bench-peers check lock audit
+.PHONY: help env demo parts test matrix compiled test-compiled faults bench bench-peers docs check lock audit

@@ -14,6 +14,7 @@ nginx-light         a receiver of its kind: tests/integration/test_exchange_serv
 chromium            the page of dispatcherd receive: tests/rig/browser.py
 faketime            a wall clock that jumps: tests/acceptance/test_clock_jumps.py
 tinyproxy-bin       an egress proxy: tests/integration/test_proxy.py
+prometheus          promtool, for systemd/alerts.yaml: tests/acceptance/test_site.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
 php-cli             examples/receivers/php, tests/integration/test_verify_samples.py
 php-sqlite3         the same
