@@ -45,6 +45,11 @@ compiled: $(COMPILED)/.built ## Compile the hot modules, in a copy of the tree: 
 test-compiled: compiled ## Run all tests against the compiled modules
 	cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -q -n 3 --dist loadfile
 
+faults: $(STAMP) ## Break every part and check every promise (ONLY=soak SEED=7 SECONDS=60)
+	$(BIN)/python -m tests.faults --isolation 1.5 $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  $(if $(ONLY)$(SECONDS),,--write docs/reliability.md) $(ARGS)
+
 bench: $(STAMP) ## Measure (QUICK=1: two minutes, a smoke test; SCENARIO=drain ARGS='--runs 3')
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench $(or $(SCENARIO),all) $(if $(QUICK),--quick) $(ARGS)
@@ -58,4 +63,11 @@ check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.PHONY: help env demo parts test matrix compiled test-compiled bench bench-peers check
+lock: $(STAMP) ## Write requirements.lock anew: hashes of what constraints.txt pins
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[lock]'
+	supply/lock.sh $(BIN)/uv
+
+audit: $(STAMP) ## Known vulnerabilities in the pins, by ADVISORIES=a folder or zip (exit 3: could not look)
+	@$(BIN)/python supply/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
+
+.PHONY: help env demo parts test matrix compiled test-compiled faults bench bench-peers check lock audit

@@ -6,7 +6,7 @@ comes about (decode, route, outcome) and where it is kept (record).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -152,7 +152,6 @@ class Endpoint:
     concurrency: int
     batch: BatchPolicy
     retry: RetryPolicy
-    headers: Mapping[str, str] = field(default_factory=dict)
     tenant: str | None = None
     held: bool = False
     """Known from the table but not in this process's file: routed to, parked, not sent."""
@@ -263,8 +262,22 @@ class Reason(IntEnum):
     BAD_RESPONSE = 18
     INTERRUPTED = 19
     RESOURCES = 20
+    """We are out of descriptors or memory for sockets: no matter of the receiver's."""
     PARTIAL_FAILURE = 21
     """A batch was answered with 2xx and a list of members that failed: this is one of them."""
+    TLS_EXPIRED = 22
+    TLS_WRONG_HOST = 23
+    TLS_UNKNOWN_ISSUER = 24
+    TLS_CLIENT_CERTIFICATE = 25
+    """The receiver asked for a certificate of ours and got none, or refused the one it got."""
+    TLS_VERSION = 26
+    """No version of TLS that both sides accept."""
+    PROXY_FAILED = 27
+    """The egress proxy could not be reached, or did not answer as a proxy."""
+    PROXY_REFUSED = 28
+    """The egress proxy will not connect (its rules, its password)."""
+    NO_PORT = 29
+    """No local address and port left towards this receiver's address."""
     # a parked delivery's or a dead letter's
     LANE_FULL = 40
     WINDOW_FULL = 41
@@ -291,6 +304,8 @@ class Reason(IntEnum):
     UNKNOWN_TYPE = 72
     INTERNAL_ERROR = 73
     UNREADABLE = 74
+    INVALID_DATA = 75
+    UNKNOWN_VERSION = 76
 
     @property
     def word(self) -> str:

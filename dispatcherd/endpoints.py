@@ -6,13 +6,16 @@ endpoint's text changes. Leaves out: reading and writing the table (record.regis
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dispatcherd import __version__, log
 from dispatcherd.config.model import Config, EndpointConfig
+from dispatcherd.config.secrets import Access
 from dispatcherd.delivery import BatchPolicy, Endpoint, RetryPolicy
 from dispatcherd.exchange import Target
 from dispatcherd.filter import compile_filter
+from dispatcherd.keys import SigningKey
 from dispatcherd.lane import Lane
 from dispatcherd.record.registry import Registration
 from dispatcherd.route import MATCH_ALL, Router
@@ -52,7 +55,6 @@ def _endpoint(registration: Registration) -> Endpoint:
             config.retry.jitter,
             config.retry.max_retry_after_seconds,
         ),
-        headers=dict(config.headers),
         tenant=config.tenant,
         held=registration.held,
     )
@@ -62,7 +64,9 @@ class Endpoints:
     """Registrations compiled; looked up by surrogate key."""
 
     def __init__(
-        self, config: Config, target: Callable[[str, Iterable[tuple[str, str]]], Target]
+        self,
+        config: Config,
+        target: Callable[[str, Iterable[tuple[str, str]], ssl.SSLContext | None], Target],
     ) -> None:
         self._limits = config.limits
         self._target = target
@@ -74,7 +78,10 @@ class Endpoints:
         self.router = Router([])
 
     def apply(
-        self, registrations: Sequence[Registration], keys: Mapping[str, Sequence[bytes]]
+        self,
+        registrations: Sequence[Registration],
+        keys: Mapping[str, Sequence[SigningKey]],
+        access: Mapping[str, Access],
     ) -> list[Lane]:
         """Take over the registrations of now; returns the lanes whose endpoints are gone."""
         seen = set()
@@ -91,7 +98,9 @@ class Endpoints:
             else:
                 lane.endpoint = endpoint
             self.outlets[endpoint.id] = self._outlet(
-                registration.config, keys.get(endpoint.name, ())
+                registration.config,
+                keys.get(endpoint.name, ()),
+                access.get(endpoint.name, Access()),
             )
         gone = [lane for number, lane in self.lanes.items() if number not in seen]
         for lane in gone:
@@ -100,14 +109,14 @@ class Endpoints:
         self.router = Router([lane.endpoint for lane in self.lanes.values()])
         return gone
 
-    def _outlet(self, config: EndpointConfig, keys: Sequence[bytes]) -> Outlet:
+    def _outlet(self, config: EndpointConfig, keys: Sequence[SigningKey], access: Access) -> Outlet:
         headers = [
             ("content-type", "application/json"),
             ("user-agent", self._user_agent),
-            *config.headers.items(),
+            *access.headers,
         ]
         signer = Signer(keys, standard=config.sign.standard, hex_header=config.sign.hex_header)
-        return Outlet(signer, self._target(config.url, headers))
+        return Outlet(signer, self._target(config.url, headers, access.tls))
 
     def _note(self, registration: Registration, endpoint: Endpoint) -> None:
         known = self.lanes.get(endpoint.id)

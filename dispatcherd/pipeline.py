@@ -12,14 +12,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from dispatcherd import log
+from dispatcherd.address import AddressGuard
 from dispatcherd.adopt import Adoption
+from dispatcherd.caps import OwedCaps
 from dispatcherd.claim import Ownership
 from dispatcherd.commit import Committer
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets
+from dispatcherd.conformity import Conformity, Rules
 from dispatcherd.consume import Consumer
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import LogUnavailable, StartTimeout, StoreUnavailable
@@ -29,7 +33,7 @@ from dispatcherd.handover import Handover
 from dispatcherd.intake import Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
-from dispatcherd.pool import HostSlots
+from dispatcherd.pool import HostSlots, connector, own_addresses
 from dispatcherd.quota import Quota
 from dispatcherd.record import deployment, listen, migrate
 from dispatcherd.record.catalogue import Catalogue
@@ -55,14 +59,17 @@ _START_REMEDY = (
 class Pipeline:
     """The daemon's stages, built once and run until stopped."""
 
-    def __init__(self, config: Config, secrets: Secrets) -> None:
+    def __init__(self, config: Config, secrets: Secrets, rules: Rules | None = None) -> None:
         self._config = config
         self._secrets = secrets
         self.metrics = Metrics()
+        self.conformity = Conformity(rules, self.metrics)
         self.timers = Timers(self.metrics)
         self.timers.gap_seconds = config.kafka.session_timeout_seconds / 2
         self.database = Database(config.postgres, secrets.postgres_password)
-        self.consumer = Consumer(config.kafka, secrets.sasl_password)
+        self.consumer = Consumer(
+            config.kafka, config.limits.batch_inflated_bytes, secrets.sasl_password
+        )
         self.catalogue = Catalogue(self.database, config.decode.max_types)
         self.quota = Quota(config.limits.owed_per_endpoint, config.limits.owed_total)
         self.incarnation = 0
@@ -80,14 +87,9 @@ class Pipeline:
         deadline = time.monotonic() + config.start_timeout_seconds
         await self._wait_for("postgres", self._check_schema, deadline)
         cluster_id = await self._wait_for("kafka", self.consumer.cluster_id, deadline)
-        async with self.database.session() as connection:
-            self.incarnation = await deployment.register(
-                connection, config.kafka.group_id, cluster_id
-            )
-            await self.catalogue.load(connection)
-            await migrate.make_day_partitions(connection, config.postgres.partitions_ahead_days)
+        await self._wait_for("postgres", partial(self._register, cluster_id), deadline)
         self._build()
-        await self.registrations.apply(write=True)
+        await self._wait_for("postgres", partial(self.registrations.apply, write=True), deadline)
         await self._wait_for("kafka", self.consumer.start, deadline)
 
     async def abandon(self) -> None:
@@ -114,7 +116,9 @@ class Pipeline:
         self.ownership = Ownership(
             self.database, self.consumer, self.recorder, config.kafka, self.incarnation, metrics
         )
-        self.exchange = FastExchange(config.network, timers.wheel, timers.now)
+        guard = AddressGuard(config.network.allowed_networks, own_addresses())
+        pool = connector(config.network, guard, proxy_password=self._secrets.proxy_password)
+        self.exchange = FastExchange(config.network, timers.wheel, timers.now, pool)
         self.endpoints = Endpoints(config, self.exchange.target)
         slots = HostSlots(config.network.max_connections_per_host, config.network.max_connections)
         self.sender = Sender(
@@ -132,6 +136,7 @@ class Pipeline:
             config,
             self.endpoints,
             self.catalogue,
+            self.conformity,
             self.recorder,
             self.parking,
             self.quota,
@@ -144,9 +149,11 @@ class Pipeline:
             self.ownership,
             self.catalogue,
             self.parking,
+            self.recorder,
             timers,
             metrics,
             skip_unreadable=config.kafka.on_unreadable == "skip",
+            most_waiting_bytes=config.limits.batch_inflated_bytes,
         )
 
     def _build_around(self) -> None:
@@ -170,9 +177,17 @@ class Pipeline:
             self.ownership,
             self.recorder,
             timers,
-            self.quota,
             config.limits,
             self.sender.poke,
+            config.postgres.poll_interval_seconds,
+        )
+        self.caps = OwedCaps(
+            self.database,
+            self.endpoints,
+            self.ownership,
+            self.recorder,
+            self.quota,
+            config.limits,
             config.postgres.poll_interval_seconds,
         )
         self.committer = Committer(self.consumer, self.ownership, metrics)
@@ -184,6 +199,7 @@ class Pipeline:
             self.retries,
             config.endpoints,
             self._secrets.endpoint_keys,
+            self._secrets.access,
         )
 
     def _connect(self) -> None:
@@ -205,6 +221,15 @@ class Pipeline:
     async def _check_schema(self) -> None:
         async with self.database.session() as connection:
             await migrate.check_schema(connection, self._config.postgres.schema_name)
+
+    async def _register(self, cluster_id: str) -> None:
+        config = self._config
+        async with self.database.session() as connection:
+            self.incarnation = await deployment.register(
+                connection, config.kafka.group_id, cluster_id
+            )
+            await self.catalogue.load(connection)
+            await migrate.make_day_partitions(connection, config.postgres.partitions_ahead_days)
 
     async def _wait_for(self, part: str, attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
         """Repeat until the part answers; gives up, with its last words, at the deadline, also in
@@ -241,7 +266,7 @@ class Pipeline:
                 "record": self.recorder.run(),
                 "claim": self.ownership.run(),
                 "consume": self.fetching.run(self._stopping),
-                "quota": self.retries.keep_to_quota(),
+                "quota": self.caps.run(),
                 "reread": self.rereader.run(),
                 "send": self.sender.run(),
                 "retry": self.retries.run(),
@@ -311,7 +336,7 @@ class Pipeline:
 
     def _committed(self, contents: Gathering) -> None:
         self.retries.committed(contents)
-        self.retries.count(contents)
+        self.caps.count(contents)
         if contents.fenced:
             self.ownership.lost(contents.fenced)
 
@@ -351,7 +376,7 @@ class Pipeline:
             part, why = self._waiting_for
             return found | {part: why}
         if not self.recorder.healthy:
-            found["postgres"] = "outcomes cannot be recorded"
+            found["postgres"] = f"outcomes cannot be recorded: {self.recorder.trouble}"
         if not self.ownership.joined:
             found["kafka"] = "no assignment from the group yet, or its claim is under way"
         elif not self.fetching.healthy:
@@ -366,12 +391,14 @@ class Pipeline:
         if what == "adopt":
             self.adoption.look_again()
 
-    async def reload(self, config: Config, secrets: Secrets) -> None:
-        """Take over the endpoints of a new configuration; nothing that waits is lost.
+    async def reload(self, config: Config, secrets: Secrets, rules: Rules | None) -> None:
+        """Take over the endpoints and the catalogue of a new configuration; nothing that waits is
+        lost.
 
-        Raises StoreUnavailable; then the old registrations stay in force.
+        Raises StoreUnavailable; then the old registrations and catalogue stay in force.
         """
-        await self.registrations.take_over(config.endpoints, secrets.endpoint_keys)
+        await self.registrations.take_over(config.endpoints, secrets.endpoint_keys, secrets.access)
+        self.conformity.rules = rules
 
     async def _keep_partitions(self) -> None:
         """Make the day partitions of `attempts` ahead of time."""

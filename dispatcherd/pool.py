@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
+from yarl import URL
 
-from dispatcherd.address import AddressGuard
-from dispatcherd.config.model import NetworkConfig
+from dispatcherd.address import AddressGuard, as_literal
+from dispatcherd.config.model import NetworkConfig, ProxyConfig
 from dispatcherd.errors import AddressForbidden
+from dispatcherd.proxy import CheckedNames, OnlyProxy, Proxy
+from dispatcherd.resolve import SystemResolver
 
 
 class ForbiddenConnect(OSError):
@@ -54,10 +57,10 @@ def own_addresses() -> set[str]:
 class GuardedResolver(AbstractResolver):
     """Refuses a name that answers with any forbidden address, also beside permitted ones."""
 
-    def __init__(self, guard: AddressGuard, behind: AbstractResolver | None = None) -> None:
-        """`behind`: who answers; by default the system."""
+    def __init__(self, guard: AddressGuard, behind: AbstractResolver) -> None:
+        """`behind`: who answers."""
         self._guard = guard
-        self._resolver = behind or DefaultResolver()
+        self._resolver = behind
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -78,8 +81,10 @@ class GuardedResolver(AbstractResolver):
 class GuardedConnector(aiohttp.TCPConnector):
     """aiohttp's connector, never handing out a connection that holds bytes nobody asked for."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, proxy: Proxy | None = None, **options: Any) -> None:
+        """`proxy`: through which every connection is made."""
         super().__init__(**options)
+        self._proxy = proxy
         self._handed_out: WeakSet[Any] = WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109
@@ -87,8 +92,14 @@ class GuardedConnector(aiohttp.TCPConnector):
         taken (aiohttp #13656: its bytes would be taken for the answer to the next request); a new
         one on which the receiver speaks first raises ClientConnectionError."""
         while True:
-            connection: Any = await super().connect(req, traces, timeout)
+            reach = partial(super().connect, traces=traces, timeout=timeout)
+            connection: Any = (
+                await reach(req) if self._proxy is None else await self._proxy.tunnel(req, reach)
+            )
             protocol = connection.protocol
+            closed = None if protocol in self._handed_out else protocol.closed
+            if closed is not None:
+                closed.add_done_callback(_heard)
             try:
                 # What has arrived by now is read before it is looked at: within one turn of
                 # uvloop's loop, and within two of asyncio's own, where a task goes before the
@@ -101,11 +112,36 @@ class GuardedConnector(aiohttp.TCPConnector):
             if protocol.is_connected() and not protocol.should_close:
                 self._handed_out.add(protocol)
                 return connection
-            connection.close()
-            if protocol not in self._handed_out:
-                raise aiohttp.ClientConnectionError(
-                    "the receiver spoke or left before it was asked"
-                )
+            if protocol in self._handed_out:
+                connection.close()
+                continue
+            try:
+                why = await _loss(protocol, closed)
+            finally:
+                connection.close()
+            raise aiohttp.ClientConnectionError(
+                "the receiver spoke or left before it was asked"
+            ) from why
+
+    async def close(self, *, abort_ssl: bool = False) -> None:
+        """As aiohttp's."""
+        if self._proxy is not None:
+            await self._proxy.close()
+        await super().close(abort_ssl=abort_ssl)
+
+
+async def _loss(protocol: Any, closed: asyncio.Future[None] | None) -> BaseException | None:
+    """What the transport says of a connection that was lost: TLS 1.3 refuses a client certificate
+    by an alert after the handshake. None for one that is not lost, or was closed in order."""
+    if closed is None or protocol.is_connected():
+        return None
+    await asyncio.wait([closed])
+    return closed.exception()
+
+
+def _heard(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()  # else asyncio reports an error that nobody looked at
 
 
 def connector(
@@ -113,15 +149,26 @@ def connector(
     guard: AddressGuard,
     context: ssl.SSLContext | None = None,
     resolver: AbstractResolver | None = None,
+    proxy_password: str | None = None,
 ) -> GuardedConnector:
     """The pool for all endpoints. Its own limits are off: HostSlots bounds what is under way, so
     that nobody waits inside the pool on his deadline. `context`: which authorities to trust for
     TLS, other than the system's. `resolver`: who answers instead of the system; its answers are
     guarded alike."""
+    behind = resolver or SystemResolver(config.dns_timeout_seconds)
+    names = GuardedResolver(guard, behind)
+    proxy = None
+    only = None
+    if config.proxy is not None:
+        proxy = _proxy(config, config.proxy, guard, names, proxy_password)
+        only = OnlyProxy(str(URL(config.proxy.url).raw_host), behind)
 
     def socket_factory(info: Any) -> socket.socket:
         family, kind, protocol, _, address = info
-        _check(guard, address[0])
+        if only is None:
+            _check(guard, address[0])
+        elif not only.is_proxy(address[0]):
+            raise ForbiddenConnect(f"{address[0]} is not network.proxy")
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
         return made
@@ -132,12 +179,32 @@ def connector(
         limit=0,
         limit_per_host=0,
         ssl=context,
-        resolver=GuardedResolver(guard, resolver),
+        proxy=proxy,
+        resolver=only or names,
         ttl_dns_cache=max(1, int(config.dns_cache_seconds)),
         use_dns_cache=config.dns_cache_seconds > 0,
         keepalive_timeout=config.keepalive_seconds or 0.001,
         socket_factory=socket_factory,
     )
+
+
+def _proxy(
+    config: NetworkConfig,
+    proxy: ProxyConfig,
+    guard: AddressGuard,
+    names: GuardedResolver,
+    password: str | None,
+) -> Proxy:
+    known = CheckedNames(names, config.dns_cache_seconds)
+
+    async def ask_for(host: str, port: int) -> list[str]:
+        literal = as_literal(host)
+        if literal is not None:
+            _check(guard, str(literal))
+            return [str(literal)]
+        return [host] if proxy.resolves_names else await known(host, port)
+
+    return Proxy(proxy.url, proxy.username, password, ask_for, known.close)
 
 
 def _check(guard: AddressGuard, address: str) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 
 from dispatcherd import log
 from dispatcherd.config.model import EndpointConfig
+from dispatcherd.config.secrets import Access
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import StoreUnavailable
+from dispatcherd.keys import SigningKey
 from dispatcherd.record import registry
 from dispatcherd.record.connection import Database
 from dispatcherd.retry import Retries
@@ -32,7 +34,8 @@ class Registrations:
         sender: Sender,
         retries: Retries,
         configs: Sequence[EndpointConfig],
-        keys: Mapping[str, Sequence[bytes]],
+        keys: Mapping[str, Sequence[SigningKey]],
+        access: Mapping[str, Access],
     ) -> None:
         self._database = database
         self._endpoints = endpoints
@@ -40,6 +43,7 @@ class Registrations:
         self._retries = retries
         self._configs = configs
         self._keys = keys
+        self._access = access
         self._version: tuple[object, ...] = ()
         self._changed = asyncio.Event()
 
@@ -59,15 +63,18 @@ class Registrations:
                 logger.debug("registrations_not_read", error=str(error))
 
     async def take_over(
-        self, configs: Sequence[EndpointConfig], keys: Mapping[str, Sequence[bytes]]
+        self,
+        configs: Sequence[EndpointConfig],
+        keys: Mapping[str, Sequence[SigningKey]],
+        access: Mapping[str, Access],
     ) -> None:
         """A new file. Raises StoreUnavailable; then the old one stays in force."""
-        before = self._configs, self._keys
-        self._configs, self._keys = configs, keys
+        before = self._configs, self._keys, self._access
+        self._configs, self._keys, self._access = configs, keys, access
         try:
             await self.apply(write=True)
         except StoreUnavailable:
-            self._configs, self._keys = before
+            self._configs, self._keys, self._access = before
             raise
 
     async def apply(self, write: bool) -> None:
@@ -80,7 +87,7 @@ class Registrations:
         else:
             found = await registry.read(self._database, self._configs)
         self._version = version
-        gone = self._endpoints.apply(found, self._keys)
+        gone = self._endpoints.apply(found, self._keys, self._access)
         if gone:
             logger.warning("endpoints_removed", endpoints=[lane.endpoint.name for lane in gone])
             self._retries.removed(gone)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from dispatcherd import log
 from dispatcherd.batch import batch_id, encode, failed_members
 from dispatcherd.concurrency import ConcurrencyLimit
 from dispatcherd.delivery import (
@@ -38,15 +39,19 @@ from dispatcherd.pool import HostSlots
 from dispatcherd.record.recorder import Recorder
 from dispatcherd.timers import Timers
 
+logger = log.get(__name__)
+
 # Looking up a member of an enum costs Python 3.11 70 ns each time.
 _DELIVERED, _INTERRUPTED, _FENCED = OutcomeKind.DELIVERED, Reason.INTERRUPTED, Hold.FENCED
-_PARTIAL = Reason.PARTIAL_FAILURE
+_PARTIAL, _RESOURCES = Reason.PARTIAL_FAILURE, Reason.RESOURCES
 _TURNS = 16
 _QUICK_SECONDS = 0.05
 """While others wait for its slot, a lane whose receiver answers quickly sends a few in a row: what
 a lane and its connection need lies in the processor's cache then. A slow one sends one."""
 _COUNT_EVERY_SECONDS = 0.25
 _HANGING_SECONDS = 0.5
+_SHORTAGE_SECONDS = 60
+"""After so long without a failure, a shortage of descriptors is a new one."""
 _EXCHANGES_PER_START = 1 << 36
 """Exchange ids: the process start in the high bits, a counter in the low ones."""
 
@@ -99,10 +104,13 @@ class Sender:
         self._next_exchange = incarnation * _EXCHANGES_PER_START
         self._blocked: dict[Lane, None] = {}
         self._wakers: dict[Lane, Callable[[], None]] = {}
+        self._failing: dict[Lane, set[Reason]] = {}
+        """Lanes whose last exchange got no answer, and what has been said of it since."""
         self._under_way: dict[_Exchange, None] = {}
         self._concurrency = ConcurrencyLimit(most_exchanges)
         self._hanging = 0
         self._counted_at = 0.0
+        self._starved_at = float("-inf")
         self._landed = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.open = False
@@ -151,6 +159,7 @@ class Sender:
         """The lane's endpoint is gone."""
         self._wakers.pop(lane, None)
         self._blocked.pop(lane, None)
+        self._failing.pop(lane, None)
 
     def unblock(self) -> None:
         """The recorder has room again."""
@@ -173,6 +182,16 @@ class Sender:
             begun_before = now - _HANGING_SECONDS
             self._hanging = sum([e.started < begun_before for e in self._under_way])
         self._slots.resize(self._concurrency.adjust(lag_seconds, self._hanging))
+
+    def _starved(self, response: Response) -> None:
+        """No more at once than there are descriptors for: what waits in lanes waits for
+        Kafka's backpressure, and is not failed one by one."""
+        limit = self._concurrency.starved(len(self._under_way))
+        self._slots.resize(limit)
+        now = self._timers.now()
+        if now - self._starved_at > _SHORTAGE_SECONDS:
+            logger.warning("out_of_resources", reason=response.detail, exchanges=limit)
+        self._starved_at = now
 
     # --- one exchange ----------------------------------------------------------------------
 
@@ -227,6 +246,8 @@ class Sender:
         self._complete(exchange, response, now)
         host = exchange.host
         exchange.turn += 1
+        if response.failure is _RESOURCES:
+            self._starved(response)
         in_turn = exchange.turn < _TURNS and now - exchange.started < _QUICK_SECONDS
         if (
             self.open
@@ -234,6 +255,7 @@ class Sender:
             and not lane.endpoint.held
             and lane.in_air < lane.endpoint.concurrency
             and (in_turn or not self._slots.contended(host))
+            and response.failure is not _RESOURCES
             and self._endpoints.outlets[lane.endpoint.id].host == host
             and not self._timers.check_gap(now)
             and self._begin(exchange, now)
@@ -248,6 +270,8 @@ class Sender:
         lane = exchange.lane
         policy = lane.endpoint.retry
         at, took = exchange.at, now - exchange.started
+        if response.failure is not None or lane in self._failing:
+            self._note(lane, response)
         draw = random.random()  # one for the batch: what failed together is due together
         metrics = self._metrics.endpoint(lane.endpoint.name)
         refused: frozenset[str] | None = frozenset()
@@ -264,7 +288,7 @@ class Sender:
                 outcome = failed(response, _PARTIAL, number, policy, at + took, draw)
             else:
                 outcome = decide(response, number, policy, at + took, draw)
-            if outcome.reason is _INTERRUPTED:
+            if outcome.reason is _INTERRUPTED or outcome.reason is _RESOURCES:
                 delivery.cycle_start += 1  # ours to answer for: it does not count
             metrics.attempted(outcome, took)
             if outcome.kind is _DELIVERED and delivery.event.appended_at:
@@ -282,6 +306,22 @@ class Sender:
                 )
             )
             self._settle(lane, delivery, outcome, response.status, now)
+
+    def _note(self, lane: Lane, response: Response) -> None:
+        """Log each way in which an endpoint cannot be reached once, and once that it can again."""
+        if response.failure is None:
+            del self._failing[lane]
+            logger.info("endpoint_reached_again", endpoint=lane.endpoint.name)
+        elif response.failure is not _INTERRUPTED:
+            said = self._failing.setdefault(lane, set())
+            if response.failure not in said:
+                said.add(response.failure)
+                logger.warning(
+                    "endpoint_not_reached",
+                    endpoint=lane.endpoint.name,
+                    reason=response.failure.word,
+                    detail=response.detail,
+                )
 
     def _settle(
         self, lane: Lane, delivery: Delivery, outcome: Outcome, status: int, now: float

@@ -62,6 +62,7 @@ def check_endpoint(
     yield from _event_types(at, endpoint)
     yield from _headers(at, endpoint)
     yield from _secrets(config, at, endpoint)
+    yield from _tls(config, at, endpoint)
     if endpoint.filter is not None:
         for group in ("all", "any", "none"):
             for i, condition in enumerate(getattr(endpoint.filter, group)):
@@ -171,7 +172,7 @@ def _headers(at: str, endpoint: EndpointConfig) -> Iterator[ConfigProblem]:
             yield ConfigProblem(key, repr(name), "it stands twice", "Keep one of the two")
         seen.add(lower)
     for name, value in endpoint.headers.items():
-        if not value.isprintable() or not value.isascii():
+        if isinstance(value, str) and (not value.isprintable() or not value.isascii()):
             yield ConfigProblem(
                 f"{at}.headers.{name}",
                 "***",
@@ -200,3 +201,24 @@ def _secrets(config: Config, at: str, endpoint: EndpointConfig) -> Iterator[Conf
     yield from check_secret(f"{at}.secret", endpoint.secret, config.allow_inline_secrets)
     for i, source in enumerate(endpoint.secrets):
         yield from check_secret(f"{at}.secrets[{i}]", source, config.allow_inline_secrets)
+    for name, value in endpoint.headers.items():
+        if not isinstance(value, str):
+            yield from check_secret(f"{at}.headers.{name}", value, config.allow_inline_secrets)
+
+
+def _tls(config: Config, at: str, endpoint: EndpointConfig) -> Iterator[ConfigProblem]:
+    tls = endpoint.tls
+    if tls is None:
+        return
+    if endpoint.url.startswith("http:"):
+        trouble = "its URL is http://, which has no TLS"
+        yield ConfigProblem(f"{at}.tls", "(a mapping)", trouble, "Write https://, or remove tls")
+    if (tls.client_certificate_file is None) != (tls.client_key is None):
+        lacking = "client_certificate_file" if tls.client_key else "client_key"
+        yield ConfigProblem(
+            f"{at}.tls.{lacking}",
+            "(missing)",
+            "certificate and key go together",
+            "Give both client_certificate_file and client_key, or neither",
+        )
+    yield from check_secret(f"{at}.tls.client_key", tls.client_key, config.allow_inline_secrets)

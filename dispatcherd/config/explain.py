@@ -66,6 +66,7 @@ _PATTERNS = {
     r"^[A-Za-z_][A-Za-z0-9_]{0,255}$": "Write the name of an environment variable",
     r"^[A-Za-z0-9_.-]{1,255}$": "Write the name that LoadCredential= gives it, without a slash",
     r"^[A-Za-z0-9_.-]{1,32}$": "Write 1 to 32 letters, digits, _ . -",
+    r"^http://[^/?#@\s]+/?$": "Write http://host:port; name and password are keys of their own",
     r"^[!-~]([ -~]{0,254}[!-~])?$": "Write one line of printable ASCII",
 }
 
@@ -107,9 +108,9 @@ def _found(document: Any, error: ErrorDetails) -> tuple[tuple[Any, ...], Any]:
         try:
             value = value[step]
         except (LookupError, TypeError):
-            if error["type"] == "missing":
+            if error["type"] == "missing" and step == error["loc"][-1]:
                 path.append(step)
-            break
+            continue
         path.append(step)
     return tuple(path), value
 

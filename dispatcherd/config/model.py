@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 Timeout = Annotated[float, Field(ge=0.01, le=86_400)]
@@ -49,6 +58,16 @@ class SecretSource(Section):
     """Name of a systemd credential, read from `$CREDENTIALS_DIRECTORY`."""
     env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,255}$")] | None = None
     inline: SecretStr | None = None
+
+
+def _form(value: Any) -> str:
+    return "place" if isinstance(value, (dict, SecretSource)) else "text"
+
+
+HeaderValue = Annotated[
+    Annotated[str, Tag("text")] | Annotated[SecretSource, Tag("place")], Discriminator(_form)
+]
+"""A text as it stands, or where it is read from."""
 
 
 class KafkaTls(Section):
@@ -165,6 +184,16 @@ class FilterCondition(Section):
     exists: bool | None = None
 
 
+class TlsConfig(Section):
+    """How the receiver is known, and how we are known to it. It is always verified."""
+
+    ca_file: FilePath | None = None
+    """Certificates of authorities, instead of the system's."""
+    client_certificate_file: FilePath | None = None
+    client_key: SecretSource | None = None
+    minimum_version: Literal["1.2", "1.3"] = "1.2"
+
+
 class FilterConfig(Section):
     """All of `all` and at least one of `any` (when given) and none of `none`."""
 
@@ -183,7 +212,8 @@ class EndpointConfig(Section):
     secrets: list[SecretSource] = []
     """Several, while a secret is rotated: each gives a signature, the first one listed first."""
     sign: SignConfig = SignConfig()
-    headers: dict[str, str] = {}
+    tls: TlsConfig | None = None
+    headers: dict[str, HeaderValue] = {}
     timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 15.0
     concurrency: Annotated[int, Field(ge=1, le=1_000)] = 10
     batch: BatchConfig = BatchConfig()
@@ -193,14 +223,27 @@ class EndpointConfig(Section):
     """Raise it with each change: an instance whose file has a lower one yields to the higher."""
 
 
+class ProxyConfig(Section):
+    """A proxy of the operator's that every request goes through, by CONNECT."""
+
+    url: Annotated[str, StringConstraints(pattern=r"^http://[^/?#@\s]+/?$")]
+    username: Text | None = None
+    password: SecretSource | None = None
+    resolves_names: bool = False
+    """The proxy is asked for names, and the check of their addresses is its own."""
+
+
 class NetworkConfig(Section):
     allowed_networks: list[str] = []
     """Networks (CIDR) that may be connected to although they are not public."""
     allow_http: bool = False
     """Plain http:// URLs; always allowed towards `allowed_networks`."""
+    proxy: ProxyConfig | None = None
     max_connections: Count = 2_000
     max_connections_per_host: Count = 50
     keepalive_seconds: Annotated[float, Field(ge=0, le=3_600)] = 15.0
+    connection_max_age_seconds: Seconds = 300.0
+    dns_timeout_seconds: Timeout = 5.0
     dns_cache_seconds: Annotated[float, Field(ge=0, le=3_600)] = 10.0
     max_response_body_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 16_384
     max_response_header_bytes: Annotated[int, Field(ge=1_024, le=1_048_576)] = 16_384
@@ -223,6 +266,14 @@ class DecodeConfig(Section):
     """Of a quarantined record's bytes, this many are kept."""
 
 
+class CatalogueConfig(Section):
+    path: FilePath | None = None
+    """The directory of the event types' files; without it nothing is checked."""
+    on_violation: Literal["warn", "quarantine"] = "warn"
+    on_unknown: Literal["accept", "warn", "quarantine"] = "accept"
+    """A type, or a version of a type, that the catalogue does not have."""
+
+
 class LimitsConfig(Section):
     window_deliveries: Count = 10_000
     """Per partition: deliveries it may run ahead of its watermark."""
@@ -230,6 +281,8 @@ class LimitsConfig(Section):
     memory_deliveries: Count = 30_000
     """All partitions together."""
     memory_bytes: Bytes = 134_217_728
+    batch_inflated_bytes: Bytes = 67_108_864
+    """What one compressed batch of Kafka, and all that one poll reads, may be in memory."""
     lane_deliveries: Count = 1_000
     lane_bytes: Bytes = 16_777_216
     unrecorded_rows: Count = 20_000
@@ -237,6 +290,7 @@ class LimitsConfig(Section):
     unrecorded_bytes: Bytes = 67_108_864
     wheel_deliveries: Count = 20_000
     wheel_bytes: Bytes = 33_554_432
+    """Owed deliveries in memory, of all endpoints together, waiting or due; not in the air."""
     wheel_horizon_seconds: Seconds = 60.0
     """Retries due later than this wait in Postgres only."""
     park_after_seconds: Seconds = 5.0
@@ -258,6 +312,20 @@ class AdminConfig(Section):
     """0: any free port, named in the log."""
 
 
+class PublicKeyConfig(Section):
+    public_key: str
+    not_before: str | None = None
+    not_after: str | None = None
+    """RFC 3339, such as 2027-01-01T00:00:00Z."""
+
+
+class FactsConfig(Section):
+    egress: list[str] = []
+    """Networks (CIDR) that webhooks come from, as receivers see them."""
+    keys: list[PublicKeyConfig] = []
+    """Public keys that receivers may trust."""
+
+
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
@@ -270,8 +338,10 @@ class Config(Section):
     endpoints: list[EndpointConfig] = []
     network: NetworkConfig = NetworkConfig()
     decode: DecodeConfig = DecodeConfig()
+    catalogue: CatalogueConfig = CatalogueConfig()
     limits: LimitsConfig = LimitsConfig()
     admin: AdminConfig = AdminConfig()
+    facts: FactsConfig = FactsConfig()
     log: LogConfig = LogConfig()
     shutdown_timeout_seconds: Seconds = 25.0
     """From SIGTERM to exit: attempts finish, then flush, commit, leave the group."""

@@ -6,34 +6,44 @@ Leaves out: signing, and what is wrong with a source before it is read (check_se
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dispatcherd.config.model import Config, EndpointConfig, KafkaTls, SecretSource
+from dispatcherd.config import tls
+from dispatcherd.config.model import Config, EndpointConfig, KafkaTls, SecretSource, TlsConfig
 from dispatcherd.errors import ConfigError, ConfigProblem
+from dispatcherd.keys import SigningKey, parse_key
 
-_PREFIX = "whsec_"
-_ASYMMETRIC = ("whsk_", "whpk_")
 _MOST_BYTES = 65_536
-_MAKE_ONE = (
-    "Make one: python3 -c \"import base64,os;print('whsec_'+base64."
-    'b64encode(os.urandom(32)).decode())"'
-)
+_MAKE_ONE = "Make one: dispatcherd keys new"
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a receiver asks of whoever calls, beside a signature."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    """The static headers, with those that were read from elsewhere."""
+    tls: ssl.SSLContext | None = None
+    """None: as for all."""
+
+    def __repr__(self) -> str:
+        return f"<Access with {len(self.headers)} headers>"
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
     """Everything secret that a configuration points to."""
 
-    endpoint_keys: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    endpoint_keys: dict[str, tuple[SigningKey, ...]] = field(default_factory=dict)
     """Endpoint id → signing keys, in the order given."""
     postgres_password: str | None = None
     sasl_password: str | None = None
+    access: dict[str, Access] = field(default_factory=dict)
+    """By endpoint id."""
+    proxy_password: str | None = None
 
     def __repr__(self) -> str:
         return f"<Secrets of {len(self.endpoint_keys)} endpoints>"
@@ -75,28 +85,6 @@ def read_secret(source: SecretSource, environ: Mapping[str, str]) -> str:
         raise _Unreadable(f"cannot read it: {why}", remedy) from error
 
 
-def parse_key(text: str) -> bytes:
-    """The signing key of a secret: `whsec_` + base64 of 24-64 bytes (Standard Webhooks 1.0), or any
-    other text of at least 16 bytes, taken as it is. Raises ValueError without the content."""
-    if text.startswith(_ASYMMETRIC):
-        raise ValueError("it is an Ed25519 key (whsk_, whpk_), and HMAC needs a secret (whsec_)")
-    if not text.startswith(_PREFIX):
-        key = text.encode()
-        if len(key) < 16:
-            raise ValueError(f"it has {len(key)} bytes; 16 are the least")
-        return key
-    encoded = text.removeprefix(_PREFIX)
-    if not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", encoded):
-        raise ValueError("what follows whsec_ is not base64")
-    try:
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except binascii.Error as error:
-        raise ValueError("what follows whsec_ is not base64") from error
-    if not 24 <= len(key) <= 64:
-        raise ValueError(f"it decodes to {len(key)} bytes; 24 to 64 are allowed")
-    return key
-
-
 def load_secrets(
     config: Config, environ: Mapping[str, str], *, credentials: bool = True
 ) -> Secrets:
@@ -110,15 +98,22 @@ def load_secrets(
         endpoint.id: reading.keys(f"endpoints[{index}] ({endpoint.id})", endpoint)
         for index, endpoint in enumerate(config.endpoints)
     }
+    access = {
+        endpoint.id: reading.access(f"endpoints[{index}] ({endpoint.id})", endpoint)
+        for index, endpoint in enumerate(config.endpoints)
+    }
     postgres = reading.password("postgres.password", config.postgres.password)
     sasl = None
     if config.kafka.sasl is not None:
         sasl = reading.password("kafka.sasl.password", config.kafka.sasl.password)
+    proxy = None
+    if config.network.proxy is not None:
+        proxy = reading.password("network.proxy.password", config.network.proxy.password)
     if config.kafka.tls is not None:
         _try_tls(config.kafka.tls, reading.problems)
     if reading.problems:
         raise ConfigError(reading.problems)
-    return Secrets(keys, postgres, sasl)
+    return Secrets(keys, postgres, sasl, access, proxy)
 
 
 def postgres_password(config: Config, environ: Mapping[str, str]) -> str | None:
@@ -160,9 +155,10 @@ class _Reading:
             )
         return text
 
-    def keys(self, at: str, endpoint: EndpointConfig) -> tuple[bytes, ...]:
+    def keys(self, at: str, endpoint: EndpointConfig) -> tuple[SigningKey, ...]:
         found = []
-        for where, source in sources(endpoint):
+        given = sources(endpoint)
+        for where, source in given:
             text = self.text(f"{at}.{where}", source)
             if text is None:
                 continue
@@ -172,7 +168,65 @@ class _Reading:
                 self.problems.append(
                     ConfigProblem(f"{at}.{where}", shown(source), str(error), _MAKE_ONE)
                 )
+        hex_header = endpoint.sign.hex_header
+        if (
+            hex_header is not None
+            and len(found) == len(given) > 0
+            and not any(isinstance(key, bytes) for key in found)
+        ):
+            trouble = "the hex form is HMAC, and there are Ed25519 keys (whsk_) only"
+            remedy = "Add a whsec_ secret, or remove hex_header"
+            self.problems.append(
+                ConfigProblem(f"{at}.sign.hex_header", repr(hex_header), trouble, remedy)
+            )
         return tuple(found)
+
+    def access(self, at: str, endpoint: EndpointConfig) -> Access:
+        headers = []
+        for name, value in endpoint.headers.items():
+            text = value if isinstance(value, str) else self.header(f"{at}.headers.{name}", value)
+            if text is not None:
+                headers.append((name, text))
+        own = None if endpoint.tls is None else self.tls(f"{at}.tls", endpoint.tls)
+        return Access(tuple(headers), own)
+
+    def header(self, key: str, source: SecretSource) -> str | None:
+        text = self.text(key, source)
+        if text is not None and (not text or not text.isascii() or not text.isprintable()):
+            trouble = "it holds a line break or a character outside ASCII"
+            remedy = "Write one line of printable ASCII"
+            self.problems.append(
+                ConfigProblem(key, shown(source), trouble if text else "it is empty", remedy)
+            )
+        return text
+
+    def tls(self, at: str, config: TlsConfig) -> ssl.SSLContext | None:
+        authorities = self.pem(f"{at}.ca_file", config.ca_file, tls.read_certificates)
+        certificate = self.pem(
+            f"{at}.client_certificate_file", config.client_certificate_file, tls.read_certificates
+        )
+        source, key = config.client_key, None
+        try:
+            text = self.text(f"{at}.client_key", source)
+            if text is not None:
+                key = text.encode()
+                tls.check_key(key)
+            if (config.ca_file is None) != (authorities is None):
+                return None
+            return tls.context(authorities, certificate, key, config.minimum_version)
+        except tls.Unusable as error:
+            where = "" if source is None else shown(source)
+            self.problems.append(tls.problem(f"{at}.client_key", where, error))
+            return None
+
+    def pem(self, key: str, path: str | None, read: Callable[[str], bytes]) -> bytes | None:
+        if path is None:
+            return None
+        try:
+            return read(path)
+        except tls.Unusable as error:
+            self.problems.append(tls.problem(key, repr(path[:80]), error))
+            return None
 
 
 def _try_tls(tls: KafkaTls, problems: list[ConfigProblem]) -> None:

@@ -1,7 +1,7 @@
 """The effective configuration for a person's eyes: everything but secrets.
 
 Invariant: what is printed holds no secret: passwords in DSNs, inline secrets and the values of
-static headers are masked. Leaves out: where a value came from.
+static headers are masked, and of a secret its place is shown. Leaves out: where a value came from.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import yaml
 from pydantic import BaseModel
 
 from dispatcherd.config.model import Config
+
+RELOADED = ("endpoints", "catalogue", "facts", "log")
+"""Sections that a reload takes over."""
 
 _MASK = "***"
 # Greedy on purpose: of a DSN that was written wrongly rather too much is masked than too little.
@@ -48,7 +51,7 @@ def _mask(value: Any, key: str = "") -> Any:
         return mask_dsn(value)
     if isinstance(value, dict):
         if key == "headers":
-            return dict.fromkeys(value, _MASK)
+            return {k: _mask(v) if isinstance(v, dict) else _MASK for k, v in value.items()}
         return {k: _mask(v, k) for k, v in value.items() if not (k == "inline" and v is None)}
     if isinstance(value, list):
         return [_mask(item) for item in value]
@@ -56,11 +59,11 @@ def _mask(value: Any, key: str = "") -> Any:
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """Keys that differ and need a restart (all but `endpoints` and `log`)."""
+    """Keys that differ and need a restart (all but `RELOADED`)."""
     found = []
     for section in Config.model_fields:
         before, after = getattr(old, section), getattr(new, section)
-        if section in ("endpoints", "log") or before == after:
+        if section in RELOADED or before == after:
             continue
         if not isinstance(after, BaseModel):
             found.append(section)

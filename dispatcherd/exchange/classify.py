@@ -14,9 +14,40 @@ import aiohttp
 
 from dispatcherd.delivery import Reason, Response
 from dispatcherd.pool import ForbiddenConnect
+from dispatcherd.proxy import ProxyCouldNotConnect, ProxyFailed, ProxyRefused
 
-_OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+_OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _MOST_DETAIL = 200
+_VERIFICATION = {
+    # OpenSSL's x509_vfy.h
+    10: Reason.TLS_EXPIRED,
+    2: Reason.TLS_UNKNOWN_ISSUER,
+    18: Reason.TLS_UNKNOWN_ISSUER,
+    19: Reason.TLS_UNKNOWN_ISSUER,
+    20: Reason.TLS_UNKNOWN_ISSUER,
+    21: Reason.TLS_UNKNOWN_ISSUER,
+    62: Reason.TLS_WRONG_HOST,
+    64: Reason.TLS_WRONG_HOST,
+}
+_VERSION = {
+    "UNSUPPORTED_PROTOCOL",
+    "WRONG_SSL_VERSION",
+    "VERSION_TOO_LOW",
+    "NO_PROTOCOLS_AVAILABLE",
+    "TLSV1_ALERT_PROTOCOL_VERSION",
+}
+_CLIENT_CERTIFICATE = {
+    # Alerts about the certificate that we showed, or did not show (RFC 8446, 6.2). Under TLS 1.2
+    # one that is missing is a plain handshake_failure, which may mean anything.
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+    "SSLV3_ALERT_BAD_CERTIFICATE",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    "TLSV1_ALERT_UNKNOWN_CA",
+    "TLSV1_ALERT_ACCESS_DENIED",
+}
 
 
 def failed(error: BaseException, status: int, sent: bool) -> Response:
@@ -35,7 +66,10 @@ def _named_cause(error: BaseException) -> BaseException:
     """The cause within that has a name of its own and says more than what is wrapped around it."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, (ForbiddenConnect, ssl.SSLCertVerificationError)):
+        # (aiohttp's own errors of TLS derive from ssl's too, and hold less.)
+        if isinstance(seen, ForbiddenConnect) or (
+            isinstance(seen, ssl.SSLError) and not isinstance(seen, aiohttp.ClientError)
+        ):
             return seen
         nested = getattr(seen, "os_error", None)
         seen = nested if isinstance(nested, BaseException) else seen.__cause__
@@ -45,16 +79,32 @@ def _named_cause(error: BaseException) -> BaseException:
 def _reason(error: BaseException, cause: BaseException) -> Reason:
     if isinstance(cause, ForbiddenConnect):
         return Reason.ADDRESS_FORBIDDEN
+    if isinstance(error, ProxyRefused):
+        return Reason.PROXY_REFUSED
+    if isinstance(error, ProxyFailed):
+        return Reason.PROXY_FAILED
+    if isinstance(error, ProxyCouldNotConnect):
+        return Reason.CONNECT_FAILED
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return Reason.TLS_CERTIFICATE
+        return _VERIFICATION.get(getattr(cause, "verify_code", 0), Reason.TLS_CERTIFICATE)
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.CertificateError)):
         return Reason.TLS_CERTIFICATE
+    if isinstance(error, OSError) and error.errno in _OUT_OF:  # the resolver too needs a socket
+        return Reason.RESOURCES
+    # Ports are counted for each destination: another one may have some. (It is also said of an
+    # address of a family that this host does not have.)
+    if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
+        return Reason.NO_PORT
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Reason.DNS_FAILED
-    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+    if isinstance(cause, ssl.SSLError):
+        if cause.reason in _VERSION:
+            return Reason.TLS_VERSION
+        if cause.reason in _CLIENT_CERTIFICATE:
+            return Reason.TLS_CLIENT_CERTIFICATE
         return Reason.TLS_FAILED
-    if isinstance(error, OSError) and error.errno in _OUT_OF:
-        return Reason.RESOURCES
+    if isinstance(error, aiohttp.ClientSSLError):
+        return Reason.TLS_FAILED
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)):
         return Reason.CONNECT_FAILED
     # A payload error is a body that ended too early.

@@ -7,13 +7,16 @@ takes it, the last used first. After a third of `keepalive_seconds` without work
 the connector's pool, where it is kept for the rest.
 
 Invariant: at most `max_connections` are open or being opened, counting those gone back to the
-pool; no idle one is used that its receiver may be about to close (Keep-Alive: timeout). Leaves
+pool; no idle one is used that its receiver may be about to close (Keep-Alive: timeout), and none
+serves for longer than `connection_max_age_seconds`, so that a change in DNS is followed. Leaves
 out: one connection's work (http11), and how many requests a host may have at once (HostSlots).
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
+import ssl
 from collections.abc import Callable, Iterable
 from weakref import WeakValueDictionary
 
@@ -69,30 +72,36 @@ class FastExchange:
         self.clock = clock
         self.keepalive_seconds = config.keepalive_seconds
         self._hold_seconds = config.keepalive_seconds / 3
+        self._max_age = config.connection_max_age_seconds
         self.on_fault: Callable[[BaseException], None] = _report
         self._max_head = config.max_response_header_bytes
         self._max_body = config.max_response_body_bytes
         self._most = config.max_connections
         guard = AddressGuard(config.allowed_networks, own_addresses())
         self._connector = pool or connector(config, guard)
-        self._origins: WeakValueDictionary[str, Idle] = WeakValueDictionary()
+        self._origins: WeakValueDictionary[tuple[str, ssl.SSLContext | None], Idle] = (
+            WeakValueDictionary()
+        )
         self._open: dict[HttpConnection, None] = {}
         self._opening: dict[_Opening, None] = {}
-        self._returned: dict[asyncio.Transport, None] = {}
-        """Those that went back to the connector's pool, as far as they may still be open."""
+        self._returned: dict[asyncio.Transport, float] = {}
+        """Those that went back to the connector's pool, as far as they may still be open, and when
+        they were made."""
         self._sweeper: Timer | None = None
         self._swept_at = clock()
         self._closed = False
 
     # --- the seam ----------------------------------------------------------------------------
 
-    def target(self, url: str, headers: Iterable[tuple[str, str]]) -> Target:
+    def target(
+        self, url: str, headers: Iterable[tuple[str, str]], tls: ssl.SSLContext | None = None
+    ) -> Target:
         """See `Exchange`."""
-        key = origin(URL(url, encoded=url.isascii()))
+        key = origin(URL(url, encoded=url.isascii())), tls
         idle = self._origins.get(key)
         if idle is None:
             idle = self._origins[key] = Idle()
-        return Target(url, headers, idle)
+        return Target(url, headers, idle, tls)
 
     def post(
         self, target: Target, lines: bytes, body: bytes, deadline: float, flight: Flight
@@ -106,7 +115,7 @@ class FastExchange:
                 return
         opening = _Opening(target, lines, body, deadline, flight)
         self._opening[opening] = None
-        opening.timer = self.wheel.schedule(deadline, self._too_late, opening)
+        opening.timer = self.wheel.schedule(deadline, self._expired, opening)
         opening.task = asyncio.get_running_loop().create_task(self._connect(opening))
 
     def interrupt(self, flight: Flight | None = None) -> int:
@@ -150,29 +159,44 @@ class FastExchange:
         target = opening.target
         try:
             self._make_room()
-            request = aiohttp.ClientRequest("POST", target.url, loop=asyncio.get_running_loop())
+            request = aiohttp.ClientRequest(
+                "POST", target.url, loop=asyncio.get_running_loop(), ssl=target.tls or True
+            )
             held = await self._connector.connect(request, [], _NO_TIMEOUT)
+            if self.clock() >= opening.deadline:
+                # The process was frozen, and its partitions may be another's by now.
+                held.close()
+                self._too_late(opening)
+                return
             connection = HttpConnection(self, held, target.idle)
         except asyncio.CancelledError:
             self._settle(opening, Response(0, Reason.INTERRUPTED, INTERRUPTED, sent=False))
             raise
         except _LOST_BEFORE as error:
             response = failed(error, 0, sent=False)
-            if response.failure is Reason.RESOURCES:
+            if response.failure in (Reason.RESOURCES, Reason.NO_PORT):
                 self._shed()
             self._settle(opening, response)
             return
         except BaseException as error:
             self.on_fault(error)
             raise
-        self._returned.pop(connection.transport, None)
+        born = self._returned.pop(connection.transport, None)
+        # What was made at one moment must not be made again at one moment.
+        connection.born = self._age_of_new() if born is None else born
         self._open[connection] = None
         self._watch()
         self._forget(opening)
         connection.send(target, opening.lines, opening.body, opening.deadline, opening.flight)
 
-    def _too_late(self, opening: _Opening) -> None:
+    def _age_of_new(self) -> float:
+        return self.clock() - random.random() * self._max_age / 10
+
+    def _expired(self, opening: _Opening) -> None:
         opening.timer = None
+        self._too_late(opening)
+
+    def _too_late(self, opening: _Opening) -> None:
         self._settle(
             opening,
             Response(0, Reason.CONNECT_TIMEOUT, "not connected by the deadline", sent=False),
@@ -241,6 +265,9 @@ class FastExchange:
         self._sweeper = None
         now = self.clock()
         for connection in list(self._open):
+            if now - connection.born >= self._max_age:
+                connection.retire()
+                continue
             if connection.flight is not None:
                 continue
             if connection.deadline != connection.seen:
@@ -251,7 +278,7 @@ class FastExchange:
                 connection.drop()
             elif idle >= self._hold_seconds and connection.outlasts(idle + self.keepalive_seconds):
                 connection.go_home()
-                self._returned[connection.transport] = None
+                self._returned[connection.transport] = connection.born
         for transport in [t for t in self._returned if t.is_closing()]:
             del self._returned[transport]
         if self._open or self._returned:

@@ -7,6 +7,7 @@ and in the bench. Leaves out: speed.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -59,9 +60,11 @@ class ClientSessionExchange:
             trace_configs=[trace],
         )
 
-    def target(self, url: str, headers: Iterable[tuple[str, str]]) -> Target:
+    def target(
+        self, url: str, headers: Iterable[tuple[str, str]], tls: ssl.SSLContext | None = None
+    ) -> Target:
         """See `Exchange`."""
-        return Target(url, headers, [])
+        return Target(url, headers, [], tls)
 
     def post(
         self, target: Target, lines: bytes, body: bytes, deadline: float, flight: Flight
@@ -119,6 +122,7 @@ class ClientSessionExchange:
                         data=body,
                         headers=[*target.headers, *_parsed(lines)],
                         allow_redirects=False,
+                        ssl=target.tls or True,
                         trace_request_ctx=sent,
                     ) as answer:
                         status = answer.status

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -32,7 +33,8 @@ class Flight(Protocol):
 
 
 class Idle(list[Any]):
-    """The connections of one origin that are at rest; shared by the targets of that origin."""
+    """The connections of one origin, under one TLS context, that are at rest; shared by the targets
+    with both in common."""
 
     __slots__ = ("__weakref__",)
 
@@ -43,14 +45,23 @@ class Target:
     Made by `Exchange.target`, and good for that exchange only.
     """
 
-    __slots__ = ("head", "headers", "idle", "origin", "url")
+    __slots__ = ("head", "headers", "idle", "origin", "tls", "url")
 
-    def __init__(self, url: str, headers: Iterable[tuple[str, str]], idle: list[Any]) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Iterable[tuple[str, str]],
+        idle: list[Any],
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         # What was escaped stays as it is; only a URL in other letters is turned into ASCII.
         self.url = URL(url, encoded=url.isascii())
         self.headers = tuple(headers)
         self.origin = origin(self.url)
-        """`scheme://host:port`: one pool of connections each."""
+        """`scheme://host:port`: what counts as one host."""
+        self.tls = tls
+        """The endpoint's own TLS; None: that of all. Only targets of one origin with the same
+        context share connections."""
         path = self.url.raw_path_qs or "/"
         self.head = b"POST %b HTTP/1.1\r\nhost: %b\r\n%b" % (
             path.encode("ascii"),
@@ -59,7 +70,7 @@ class Target:
         )
         """Request line, host and static headers, each line with its end."""
         self.idle = idle
-        """The exchange's own: connections to the origin that are at rest."""
+        """The exchange's own: connections to the origin, under this TLS, that are at rest."""
 
 
 class Exchange(Protocol):
@@ -68,9 +79,12 @@ class Exchange(Protocol):
     on_fault: Callable[[BaseException], None]
     """Told of what a flight's `ended` raised: a fault of ours, which should stop the daemon."""
 
-    def target(self, url: str, headers: Iterable[tuple[str, str]]) -> Target:
-        """Prepare an endpoint. `url` has passed `AddressGuard.check_url`; raises ValueError for a
-        header that would break the request apart."""
+    def target(
+        self, url: str, headers: Iterable[tuple[str, str]], tls: ssl.SSLContext | None = None
+    ) -> Target:
+        """Prepare an endpoint. `url` has passed `AddressGuard.check_url`; `tls` (a verifying
+        context) is for this endpoint instead of the one for all. Raises ValueError for a header
+        that would break the request apart."""
 
     def post(
         self, target: Target, lines: bytes, body: bytes, deadline: float, flight: Flight

@@ -2,8 +2,9 @@
 
 Invariant: absence from one process's file removes nothing, because a rolling restart would lose
 events: such an endpoint is held (routed to and parked) until it is back in the file or removed by
-command. A file with a lower `revision` yields to the table. No secret and no static header is
-stored. Leaves out: compiling filters (the caller turns a `Registration` into an `Endpoint`).
+command. A file with a lower `revision` yields to the table. No secret, no static header and nothing
+of an endpoint's TLS is stored: they are each process's own. Leaves out: compiling filters (the
+caller turns a `Registration` into an `Endpoint`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _LOCK = 0x64697370_61746370
 CHANNEL = "dispatcherd"
 """NOTIFY channel; the payload is `endpoints` or `requests`."""
 
-_NOT_STORED = {"secret", "secrets", "headers"}
+_NOT_STORED = {"secret", "secrets", "headers", "tls"}
 
 
 @dataclass(slots=True, frozen=True)

@@ -13,10 +13,13 @@ from tests.rig import kafka as kafka_part
 from tests.rig.daemon import Daemon
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database, PostgresServer
+from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
+from tests.rig.waiting import free_port
 
 
-def _need_kafka() -> None:
+def need_kafka() -> None:
+    """Skips the test, or in CI fails it, where no broker can be had."""
     why = kafka_part.missing()
     if why is None:
         return
@@ -26,10 +29,18 @@ def _need_kafka() -> None:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+def kafka_proxy() -> Iterator[Proxy]:
+    """Before the shared broker, for who bootstraps from `kafka.proxied`."""
+    proxy = Proxy(free_port())
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_proxy: Proxy) -> Iterator[KafkaBroker]:
     """The shared broker: for tests that do it no harm."""
-    _need_kafka()
-    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    need_kafka()
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"), kafka_proxy)
     broker.start()
     yield broker
     broker.stop()
@@ -38,7 +49,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
     """A broker to break."""
-    _need_kafka()
+    need_kafka()
     broker = KafkaBroker(tmp_path / "kafka")
     broker.start()
     yield broker

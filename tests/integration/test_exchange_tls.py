@@ -55,7 +55,7 @@ async def test_the_name_in_the_url_is_what_the_certificate_must_hold(
     async with hostile(answering(OK), tls=authority.serving(["localhost"])) as server:
         assert (await poster.post(f"https://localhost:{server.port}/")).status == 200
         refused = await poster.post(server.url)
-        assert (refused.failure, refused.sent) == (Reason.TLS_CERTIFICATE, False)
+        assert (refused.failure, refused.sent) == (Reason.TLS_WRONG_HOST, False)
         assert server.requests[1:] == []
 
 
@@ -63,7 +63,7 @@ async def test_an_expired_certificate_is_refused(poster: Poster, authority: Auth
     context = authority.serving(["127.0.0.1"], expired=True)
     async with hostile(answering(OK), tls=context) as server:
         response = await poster.post(server.url)
-        assert (response.failure, response.sent) == (Reason.TLS_CERTIFICATE, False)
+        assert (response.failure, response.sent) == (Reason.TLS_EXPIRED, False)
         assert "expired" in response.detail
         assert server.requests == []
 
@@ -74,7 +74,7 @@ async def test_an_unknown_authority_is_refused(
     system = posters()  # trusts the system's authorities
     async with hostile(answering(OK), tls=serving) as server:
         response = await system.post(server.url)
-        assert (response.failure, response.sent) == (Reason.TLS_CERTIFICATE, False)
+        assert (response.failure, response.sent) == (Reason.TLS_UNKNOWN_ISSUER, False)
         assert server.requests == []
         assert (await poster.post(server.url)).status == 200
 
@@ -138,7 +138,7 @@ async def test_an_old_protocol_is_refused(poster: Poster, serving: ssl.SSLContex
 
     async with hostile(script) as server:
         response = await poster.post(f"https://127.0.0.1:{server.port}/")
-    assert (response.failure, response.sent) == (Reason.TLS_FAILED, False)
+    assert (response.failure, response.sent) == (Reason.TLS_VERSION, False)
 
 
 @pytest.mark.parametrize("how", ["closed", "reset"])

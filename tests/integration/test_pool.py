@@ -17,11 +17,11 @@ from typing import Any
 import aiohttp
 import pytest
 import uvloop
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from dispatcherd.address import AddressGuard
 from dispatcherd.config.model import NetworkConfig
 from dispatcherd.pool import ForbiddenConnect, connector, own_addresses
+from tests.rig.lookups import Names
 from tests.rig.waiting import wait_for
 
 ALLOWED, FORBIDDEN = "127.0.0.1", "127.0.0.2"
@@ -79,34 +79,6 @@ def forbidden(receiver: Receiver) -> Iterator[Receiver]:
     one = Receiver(FORBIDDEN, receiver.port)
     yield one
     one.stop()
-
-
-class Names(AbstractResolver):
-    """A name server of our own: each question gets the next of the scripted answers."""
-
-    def __init__(self, *answers: Sequence[str]) -> None:
-        self._answers = list(answers)
-        self.asked = 0
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        answer = self._answers[min(self.asked, len(self._answers) - 1)]
-        self.asked += 1
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in answer
-        ]
-
-    async def close(self) -> None:
-        pass
 
 
 def guard(*allowed: str, own: Sequence[str] = ()) -> AddressGuard:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from aiohttp.abc import AbstractResolver
 
 from dispatcherd.address import AddressGuard
 from dispatcherd.config.model import NetworkConfig
@@ -32,11 +33,20 @@ LOOPBACK = ["127.0.0.0/8", "::1/128"]
 class Poster:
     """An exchange and its timers."""
 
-    def __init__(self, kind: str, tls: ssl.SSLContext | None = None, **network: Any) -> None:
+    def __init__(
+        self,
+        kind: str,
+        tls: ssl.SSLContext | None = None,
+        resolver: AbstractResolver | None = None,
+        proxy_password: str | None = None,
+        **network: Any,
+    ) -> None:
         self.kind = kind
         config = NetworkConfig(**{"allowed_networks": LOOPBACK, **network})
         self.timers = Timers(Metrics())
-        self.pool = connector(config, AddressGuard(config.allowed_networks), tls)
+        self.pool = connector(
+            config, AddressGuard(config.allowed_networks), tls, resolver, proxy_password
+        )
         make = FastExchange if kind == "fast" else ClientSessionExchange
         self.exchange: Exchange = make(config, self.timers.wheel, self.timers.now, self.pool)
         self.faults: list[object] = []
@@ -54,11 +64,12 @@ class Poster:
         seconds: float = 20.0,
         headers: Sequence[tuple[str, str]] = (),
         static: Sequence[tuple[str, str]] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> Response:
         """One exchange, to its end."""
         return await exchanged(
             self.exchange,
-            self.exchange.target(url, static),
+            self.exchange.target(url, static, tls),
             header_lines(headers),
             body,
             self.timers.now() + seconds,
@@ -79,8 +90,8 @@ async def posters(request: pytest.FixtureRequest) -> AsyncIterator[Posters]:
     """Makes posters with settings of `network`; closes them."""
     made: list[Poster] = []
 
-    def make(tls: ssl.SSLContext | None = None, **network: Any) -> Poster:
-        made.append(Poster(request.param, tls, **network))
+    def make(tls: ssl.SSLContext | None = None, **options: Any) -> Poster:
+        made.append(Poster(request.param, tls, **options))
         return made[-1]
 
     yield make

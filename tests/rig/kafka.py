@@ -7,9 +7,12 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     Consumer,
     ConsumerGroupTopicPartitions,
     KafkaError,
@@ -18,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from tests.rig.proxy import Proxy
 from tests.rig.waiting import free_port, wait_for
 
 _COORDINATOR_STARTS = {
@@ -54,10 +58,26 @@ def fetch() -> None:
         )  # fmt: skip
 
 
-class KafkaBroker:
-    """One broker; its data and its port outlive a restart."""
+class Security(Protocol):
+    """Listeners beside the plain one, and who may use them: tests/rig/secured_kafka.py."""
 
-    def __init__(self, folder: Path) -> None:
+    users: Sequence[str]
+    """As StorageTool takes them."""
+
+    def add_to(self, properties: dict[str, str]) -> None:
+        """What it changes in a broker's properties."""
+
+
+class KafkaBroker:
+    """One broker; its data and its port outlive a restart.
+
+    With a proxy, a second listener stands behind it: who bootstraps from `proxied` speaks to the
+    broker through the proxy only, and everybody else goes past it.
+    """
+
+    def __init__(
+        self, folder: Path, proxy: Proxy | None = None, security: Security | None = None
+    ) -> None:
         fetch()
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -82,12 +102,22 @@ class KafkaBroker:
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
             "auto.create.topics.enable": "false",
+            "log.cleaner.backoff.ms": "300",
         }
+        if security is not None:
+            security.add_to(properties)
+        self.proxied = self.bootstrap
+        if proxy is not None:
+            self.proxied = f"127.0.0.1:{proxy.port}"
+            properties["inter.broker.listener.name"] = "PLAINTEXT"
+            properties["listeners"] += f",PROXIED://127.0.0.1:{proxy.target}"
+            properties["advertised.listeners"] += f",PROXIED://{self.proxied}"
+            properties["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
         self._properties = folder / "server.properties"
         self._properties.write_text("\n".join(f"{k}={v}" for k, v in properties.items()))
         subprocess.run(
             self._command("kafka.tools.StorageTool", "format", "-t", "abcdefghijklmnopqrstuv",
-                          "-c", str(self._properties)),
+                          "-c", str(self._properties), *(security.users if security else ())),
             check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
@@ -206,6 +236,28 @@ class KafkaBroker:
 
         found = wait_for(ask, 30, f"the coordinator of {group}")[:-1]
         return {p.partition: p.offset for p in found if p.topic == topic and p.offset >= 0}
+
+    def offsets(self, topic: str, partition: int) -> list[int]:
+        """The offset of every record that a partition holds, those of aborted transactions too."""
+        consumer = Consumer(
+            {"bootstrap.servers": self.bootstrap, "group.id": "tests-looking",
+             "isolation.level": "read_uncommitted", "enable.partition.eof": True}
+        )  # fmt: skip
+        try:
+            consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+            found = []
+            while True:
+                message = consumer.poll(30)
+                assert message is not None, f"{topic} cannot be read to its end"
+                error = message.error()
+                if error is None:
+                    found.append(message.offset())
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return found
+                else:
+                    raise KafkaException(error)
+        finally:
+            consumer.close()
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """The end of each partition."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pwd
 import shutil
@@ -91,24 +92,42 @@ class PostgresServer:
 
     def freeze(self) -> None:
         """SIGSTOP to every process of it: it answers nothing and resets nothing."""
-        for process in self._processes():
-            process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         for process in self._processes():
-            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a backend that has just ended
+                process.send_signal(number)
 
     def dsn(self, database: str = "postgres") -> str:
         """Over TCP, so that a proxy can stand before it."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self) -> Database:
-        """A fresh one."""
+    def create_database(self, folder: Path | None = None) -> Database:
+        """A fresh one; its tables lie in `folder`, if one is given (an empty one of root's)."""
         self._databases += 1
         name = f"t{self._databases}"
-        Database(self.dsn()).execute(f"CREATE DATABASE {name}")
+        where = ""
+        if folder is not None:
+            if self._as_user:
+                user = pwd.getpwnam(_USER)
+                os.chown(folder, user.pw_uid, user.pw_gid)
+            Database(self.dsn()).execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
+            where = f" TABLESPACE {name}"
+        Database(self.dsn()).execute(f"CREATE DATABASE {name}{where}")
         return Database(self.dsn(name))
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting that needs no restart; returns when the server has taken it over."""
+        with (self._data / "postgresql.auto.conf").open("a") as file:
+            file.write(f"{name} = {value}\n")
+        own = Database(self.dsn())
+        own.execute("SELECT pg_reload_conf()")
+        own.wait_until(f"SHOW {name}", value)
 
 
 class Database:
