@@ -175,12 +175,15 @@ class Ownership:
         self._hold_until_begun(fresh)
         await self._prove(tenures, round_)
         self._check_round(round_)
-        for tenure in tenures:
+        # A flush may have found one of them fenced meanwhile: it was dropped, and is missing still.
+        begun = [tenure for tenure in tenures if self.tenures.get(tenure.tp) is tenure]
+        for tenure in begun:
             self._begin(tenure)
-        self._metrics.claims += len(fresh)
-        self._metrics.claims_kept += len(kept)
-        self.on_begun(tenures)
-        logger.info("partitions_claimed", claimed=len(fresh), kept=len(kept))
+        claimed = sum(tenure in fresh for tenure in begun)
+        self._metrics.claims += claimed
+        self._metrics.claims_kept += len(begun) - claimed
+        self.on_begun(begun)
+        logger.info("partitions_claimed", claimed=claimed, kept=len(begun) - claimed)
 
     def _check_round(self, round_: int) -> None:
         if round_ != self._round:

@@ -225,6 +225,7 @@ class Consumer:
         context. It may wait longer than asked while a rebalance is under way. Raises OutOfRange,
         Unreadable, Crowded, LogUnavailable, LogError.
         """
+        self._check_reader()
         try:
             with inflate.turn(self._most_inflated) as spent:
                 found: dict[TopicPartition, list[Record]] = await self.client.getmany(
@@ -257,6 +258,19 @@ class Consumer:
             unreadable = _text(error)
         # Only here, and not `from error`: its frames hold all that was read and inflated.
         raise Crowded if unreadable is None else Unreadable(unreadable)
+
+    def _check_reader(self) -> None:
+        """`getmany` does not look at the client's task that fetches: once that has ended, nothing
+        would come again, while the heartbeats keep the partitions. Nobody foresaw it, so it stops
+        the daemon."""
+        reader = self.client._fetcher.error_future
+        if reader.done():
+            error = None if reader.cancelled() else reader.exception()
+            cause = None if error is None else error.__cause__
+            raise LogError(
+                f"the Kafka client has stopped fetching ({_text(cause or error or reader)}); a "
+                "restart joins the group again"
+            ) from error
 
     async def bounds(
         self, tps: Sequence[TopicPartition], timeout_seconds: float
@@ -324,7 +338,7 @@ async def first_readable(
     return high
 
 
-def _text(error: BaseException) -> str:
+def _text(error: object) -> str:
     if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
         return "a topic of kafka.topics does not exist: create it, or mend its name"
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -45,7 +45,7 @@ class StoreUnavailable(DispatcherdError):
 
 
 class LogError(DispatcherdError):
-    """Kafka answered, and the answer needs a decision by the operator."""
+    """Kafka answered, and the answer needs a decision by the operator; or its client has failed."""
 
 
 class LogUnavailable(DispatcherdError):

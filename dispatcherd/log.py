@@ -270,6 +270,12 @@ def under_journald(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return named == f"{status.st_dev}:{status.st_ino}"
 
 
+def _only_the_unforeseen(record: logging.LogRecord) -> bool:
+    """aiokafka reports every failed retry at ERROR; our own lines say the change once. What it did
+    not foresee itself, the end of one of its tasks above all, has a traceback."""
+    return not record.name.startswith("aiokafka") or bool(record.exc_info)
+
+
 def sum_up() -> None:
     """Say how many lines were held back since this was last called; called every minute."""
     for handler in logging.getLogger().handlers:
@@ -293,13 +299,13 @@ def configure(
     handler = logging.StreamHandler(stream)
     journald = under_journald(stream, os.environ if environ is None else environ)
     handler.setFormatter(_Formatter(form, journald))
+    handler.addFilter(_only_the_unforeseen)
     handler.addFilter(Budget())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("dispatcherd").setLevel(config.level.upper())
     logging.Formatter.converter = time.gmtime
-    # aiokafka reports every failed retry at ERROR; our own lines say the change once.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     logging.getLogger("asyncpg").setLevel(logging.ERROR)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
+
+from dispatcherd.config.model import KafkaConfig
+from dispatcherd.consume import Consumer
+from dispatcherd.errors import LogError
 from tests.acceptance.checks import assert_recorded_once, wait_all_accepted, wait_settled
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
@@ -223,3 +229,18 @@ def test_empty_group_offsets_start_from_progress_and_not_from_the_policy(
     one.start()
     wait_all_accepted(receivers, "single", range(600))
     assert receivers.ledger("single").received.total() == 600
+
+
+async def test_a_kafka_client_that_has_stopped_fetching_is_an_error_and_not_silence(
+    kafka: KafkaBroker, topic: str
+) -> None:
+    kafka.create_topic(topic, 1)
+    consumer = Consumer(KafkaConfig(bootstrap_servers=[kafka.bootstrap], topics=[topic]))
+    await consumer.start()
+    assert await consumer.poll([], 0) == {}
+    reader = consumer.client._fetcher.error_future
+    reader.cancel()
+    await asyncio.wait({reader})
+    with pytest.raises(LogError, match="stopped fetching"):
+        await consumer.poll([], 0)
+    await consumer.stop(5)

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 
 from tests.faults.ledger import FROZEN, End, Ledger, Life, Place
 from tests.faults.matching import Exchange, Matched
-from tests.faults.repeats import RECONNECT_SECONDS, Cause, Repeat, crashed
+from tests.faults.repeats import Cause, Repeat, crashed
 
-_ANSWERED_SECONDS = 2.0
-"""An answer is read and flushed within this, while Postgres answers and the process runs."""
+_ORDER_SECONDS = 1.0
+"""Outcomes are written in the order in which the process learned of them, which may differ by this
+from the order in which they happened."""
+_RECONNECT_SECONDS = 5.0
+"""From Postgres' return to the first flush: a pause of up to 2 s, a connect of up to 3."""
 _MARGIN_SECONDS = 5.0
 """What a loaded machine may add to the time that a stop takes."""
 
@@ -170,11 +173,18 @@ def _recorded_once(ledger: Ledger, matched: Matched) -> Iterator[Violation]:
             text = f"exchange {row.exchange} with {row.endpoint} is recorded twice"
             yield Violation("O", row.at, text, row.place, row.endpoint, process=row.process)
     lives = {life.process: life for life in ledger.lives}
+    latest: dict[str, float] = {}
+    for row in ledger.recorded:
+        latest[row.process] = max(row.at + row.took, latest.get(row.process, 0.0))
     for exchange in matched.exchanges:
-        yield from _one_row(ledger, exchange, lives.get(exchange.process))
+        process = exchange.process
+        yield from _one_row(ledger, exchange, lives.get(process), latest.get(process, 0.0))
 
 
-def _one_row(ledger: Ledger, exchange: Exchange, life: Life | None) -> Iterator[Violation]:
+def _one_row(
+    ledger: Ledger, exchange: Exchange, life: Life | None, latest: float
+) -> Iterator[Violation]:
+    """`latest`: the end of the last exchange that its process has recorded."""
     arrival, row, process = exchange.arrival, exchange.row, exchange.process
     about = (exchange.place, exchange.endpoint)
     if row is not None:
@@ -183,36 +193,25 @@ def _one_row(ledger: Ledger, exchange: Exchange, life: Life | None) -> Iterator[
             yield Violation("O", row.at, text, *about, process=process)
         return
     assert arrival is not None
-    if not crashed(ledger, life):
+    if not crashed(life):
         text = f"an attempt of {process} at {exchange.endpoint} is not recorded; {process} lived on"
         yield Violation("O", arrival.at, text, *about, process=process)
         return
-    assert life is not None and life.ended is not None
-    waited = _unhindered(ledger, life, arrival.ended or arrival.at, life.ended)
-    allowed = ledger.timeout_seconds + _ANSWERED_SECONDS
-    if arrival.status:
-        allowed = _ANSWERED_SECONDS
-    if waited > allowed:
+    over = arrival.at + ledger.timeout_seconds
+    if arrival.status and arrival.ended is not None:
+        over = arrival.ended
+    member = process.rpartition(".")[0]
+    frozen = [
+        fault
+        for fault in ledger.overlapping(arrival.at, over + _ORDER_SECONDS, ("member",))
+        if fault.name == FROZEN and fault.target == member
+    ]
+    if latest > over + _ORDER_SECONDS and not frozen:
         text = (
             f"an attempt of {process} at {exchange.endpoint} is not recorded, although {process} "
-            f"had {waited:.1f} s for it before it died"
+            f"recorded one that ended {latest - over:.1f} s later"
         )
         yield Violation("O", arrival.at, text, *about, process=process)
-
-
-def _unhindered(ledger: Ledger, life: Life, start: float, end: float) -> float:
-    """Seconds of an interval in which Postgres answered and the process ran."""
-    member = life.process.rpartition(".")[0]
-    hindered = [
-        (f.began, (f.ended or end) + RECONNECT_SECONDS)
-        for f in ledger.overlapping(start - RECONNECT_SECONDS, end, ("postgres", "member"))
-        if f.part == "postgres" or (f.name == FROZEN and f.target == member)
-    ]
-    free, at = 0.0, start
-    for begin, until in sorted(hindered):
-        free += max(0.0, min(begin, end) - at)
-        at = max(at, until)
-    return free + max(0.0, end - at)
 
 
 def _repeats(repeated: list[Repeat]) -> Iterator[Violation]:
@@ -238,6 +237,10 @@ def _ends(ledger: Ledger) -> Iterator[Violation]:
             yield Violation("E", at, text, process=life.process)
         if life.end is not End.STOPPED or life.asked is None or life.ended is None:
             continue
+        near = ledger.overlapping(life.asked - _RECONNECT_SECONDS, life.ended, ("postgres",))
+        if not life.recorded and not near:
+            text = f"{life.process} stopped with outcomes unrecorded, and Postgres was there"
+            yield Violation("E", life.ended, text, process=life.process)
         took = life.ended - life.asked
         if life.code != 0:
             text = f"{life.process} was asked to stop and ended with code {life.code}"

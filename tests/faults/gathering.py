@@ -11,8 +11,9 @@ _INCARNATION_BITS = 36
 """An exchange id has its process start in the bits above these."""
 
 _ATTEMPTS = """
-SELECT a.exchange_id, e.name AS endpoint, a.partition, a."offset", extract(epoch FROM a.at)::float8
-    AS at, extract(epoch FROM a.recorded)::float8 AS recorded, a.number, a.status, r.name AS reason,
+SELECT a.exchange_id, e.name AS endpoint, a.partition, a."offset",
+    extract(epoch FROM a.at)::float8 AS at, a.duration_us / 1e6::float8 AS took,
+    extract(epoch FROM a.recorded)::float8 AS recorded, a.number, a.status, r.name AS reason,
     a.kind = 1 AS delivered, a.sent
 FROM attempts a JOIN endpoints e ON e.id = a.endpoint_id JOIN reasons r ON r.id = a.reason
 """

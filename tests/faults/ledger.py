@@ -65,6 +65,8 @@ class Recorded:
     offset: int
     at: float
     """When the request was begun."""
+    took: float
+    """Seconds until it was over, for the process."""
     recorded: float
     """When the row was written, by the server's clock."""
     number: int
@@ -156,6 +158,8 @@ class Life:
     asked: float | None = None
     """When SIGTERM was sent."""
     code: int | None = None
+    recorded: bool = True
+    """After SIGTERM: it says that every outcome has become durable."""
     last_words: str = ""
 
 

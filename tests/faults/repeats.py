@@ -18,9 +18,6 @@ from tests.faults.matching import Exchange, Matched
 _FLUSH_SECONDS = 1.0
 """From the COPY of a row to the lock on its partition's progress, in one transaction."""
 
-RECONNECT_SECONDS = 5.0
-"""From Postgres' return to the first flush: a pause of up to 2 s, a connect of up to 3."""
-
 
 class Cause(Enum):
     """Why it was sent again."""
@@ -65,7 +62,7 @@ class _Judge:
     def cause(self, first: Exchange) -> Cause:
         row = first.row
         if row is None:
-            return Cause.CRASH if crashed(self._ledger, self._life(first)) else Cause.NONE
+            return Cause.CRASH if crashed(self._life(first)) else Cause.NONE
         if not row.delivered:
             return Cause.LOST_ANSWER
         if self._moved(first.place[0], first.process, row.at, row.recorded):
@@ -87,11 +84,8 @@ class _Judge:
         return before < after or before == 0 or claims[before - 1].process != process
 
 
-def crashed(ledger: Ledger, life: Life | None) -> bool:
+def crashed(life: Life | None) -> bool:
     """Whether this life may have left requests unrecorded: killed, or stopped without Postgres."""
-    if life is None or life.ended is None or life.end is End.ALIVE:
+    if life is None or life.end is End.ALIVE:
         return False
-    if life.end is End.STOPPED:
-        asked = life.asked or life.ended
-        return bool(ledger.overlapping(asked - RECONNECT_SECONDS, life.ended, ("postgres",)))
-    return True
+    return life.end is not End.STOPPED or not life.recorded

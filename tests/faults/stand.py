@@ -163,7 +163,7 @@ class Stand:
         for name in self.setting.members:
             self.members[name].start(wait=False)
         for name in self.setting.members:
-            self.members[name].wait_ready()
+            assert self.members[name].wait_ready(), f"{name}: {self.members[name].log()[-2000:]}"
         self.sampler.start()
         self.publisher.start()
         wait_for(lambda: self.accepted() > 0, 30, "the first event to arrive")

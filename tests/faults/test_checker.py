@@ -37,8 +37,8 @@ def _arrival(offset: int, at: float, process: str = "first.1", status: int = 200
 def _row(offset: int, at: float, process: str = "first.1", status: int = 200) -> Recorded:
     return Recorded(
         exchange=offset + (1000 if process == "first.1" else 2000), process=process,
-        endpoint="billing", partition=0, offset=offset, at=at - 0.005, recorded=at + 0.06,
-        number=1, status=status, reason="ok" if status == 200 else "timeout",
+        endpoint="billing", partition=0, offset=offset, at=at - 0.005, took=0.02,
+        recorded=at + 0.06, number=1, status=status, reason="ok" if status == 200 else "timeout",
         delivered=status == 200, sent=True,
     )  # fmt: skip
 
@@ -179,8 +179,8 @@ def unrecorded_while_alive(ledger: Ledger) -> None:
     ledger.arrivals.append(replace(ledger.arrivals[-1], at=8.05, ended=8.06, status=503))
 
 
-def unrecorded_long_before_the_kill(ledger: Ledger) -> None:
-    """The process was killed, but long after it should have recorded the attempt."""
+def unrecorded_before_what_is_recorded(ledger: Ledger) -> None:
+    """The process was killed, but it had recorded what came later."""
     del ledger.recorded[0]
     ledger.arrivals.append(_arrival(0, 8.3, "first.2"))
     ledger.recorded.append(_row(0, 8.3, "first.2"))
@@ -207,6 +207,11 @@ def ended_too_late(ledger: Ledger) -> None:
     ledger.lives[1] = replace(ledger.lives[1], asked=1.0)
 
 
+def ended_without_recording(ledger: Ledger) -> None:
+    """A process that was asked to stop leaves outcomes unrecorded, and Postgres was there."""
+    ledger.lives[1] = replace(ledger.lives[1], recorded=False)
+
+
 BROKEN: list[tuple[str, Doctor]] = [
     ("L", never_arrived),
     ("L", refused_and_left_owed),
@@ -226,11 +231,12 @@ BROKEN: list[tuple[str, Doctor]] = [
     ("O", recorded_twice),
     ("O", two_rows_for_one_request),
     ("O", unrecorded_while_alive),
-    ("O", unrecorded_long_before_the_kill),
+    ("O", unrecorded_before_what_is_recorded),
     ("O", sent_again_without_reason),
     ("E", ended_by_itself),
     ("E", ended_with_an_error),
     ("E", ended_too_late),
+    ("E", ended_without_recording),
 ]
 
 
@@ -287,11 +293,20 @@ def test_what_a_frozen_process_had_begun_may_arrive_after_another_has_sent_it() 
     assert causes == [Cause.LOST_ANSWER]
 
 
-def test_outcomes_that_waited_for_postgres_may_be_unrecorded_at_a_kill() -> None:
+def test_what_came_last_may_be_unrecorded_at_a_kill_however_long_it_waited() -> None:
     ledger = good()
-    unrecorded_long_before_the_kill(ledger)
-    assert invariants(ledger) == {"O"}
-    ledger.faults.append(Fault("frozen", "postgres", "", 1.4, 5.5))
+    # Postgres did not answer: what e2 and e3 came to waited until the process was killed.
+    ledger.lives[0] = replace(ledger.lives[0], ended=6.9)
+    del ledger.recorded[2]
+    ledger.arrivals.append(_arrival(2, 8.05, "first.2"))
+    ledger.recorded.append(_row(2, 8.05, "first.2"))
+    assert found(ledger) == []
+
+
+def test_a_process_that_says_it_could_not_record_may_have_left_something_unrecorded() -> None:
+    ledger = good()
+    ledger.lives[0] = Life("first.1", 11, 0.0, 5.0, End.STOPPED, asked=4.6, code=0, recorded=False)
+    ledger.faults.append(Fault("frozen", "postgres", "", 3.0, 5.5))
     assert found(ledger) == []
 
 

@@ -105,8 +105,9 @@ class Proxy:
         self._mode = "pass"
         self._loop.call_soon_threadsafe(self._flow.set)
 
-    def cut_answer_to(self, text: bytes) -> None:
-        """Once: pass on a request that holds `text`, and reset instead of passing on its answer."""
+    def cut_answer_to(self, text: bytes | None) -> None:
+        """Once: pass on a request that holds `text`, and reset instead of passing on its answer.
+        None: no more, if it has not happened yet."""
         self._cut_after = text
 
     def stop(self) -> None:

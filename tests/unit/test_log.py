@@ -130,6 +130,18 @@ def test_an_exception_is_told_with_its_places_on_the_same_line() -> None:
     assert "test_log.py" in found["traceback"]
 
 
+def test_of_the_kafka_client_only_what_it_did_not_foresee_is_told() -> None:
+    lines = Lines()
+    client = logging.getLogger("aiokafka.consumer.fetcher")
+    client.error("Failed fetch messages from 1: NodeNotReadyError")
+    try:
+        raise AssertionError("never")
+    except AssertionError:
+        client.exception("Unexpected error in fetcher routine")
+    [line] = lines.stream.getvalue().splitlines()
+    assert json.loads(line)["event"] == "Unexpected error in fetcher routine"
+
+
 def test_journald_gets_its_priorities(tmp_path: Path) -> None:
     with (tmp_path / "journal").open("w+") as stream:
         status = os.fstat(stream.fileno())
