@@ -26,6 +26,9 @@ test: $(STAMP) ## Run all tests (real Kafka where Java and Maven are present)
 	@if [ "$$CI" = true ]; then tests/parts.sh; fi
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile
 
+matrix: $(STAMP) ## Run the sample receivers of examples/ and write examples/MATRIX.md
+	$(BIN)/python -m pytest -q tests/acceptance/test_sample_receivers.py --matrix -k 'not the_table'
+
 COMPILED := build/compiled
 SOURCES := setup.py pyproject.toml constraints.txt $(shell find dispatcherd -name '*.py' -o -name '*.sql')
 
@@ -62,4 +65,4 @@ lock: $(STAMP) ## Write requirements.lock anew: hashes of what constraints.txt p
 audit: $(STAMP) ## Known vulnerabilities in the pins, by ADVISORIES=a folder or zip (exit 3: could not look)
 	@$(BIN)/python supply/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
-.PHONY: help env demo parts test compiled test-compiled bench bench-peers check lock audit
+.PHONY: help env demo parts test matrix compiled test-compiled bench bench-peers check lock audit

@@ -38,20 +38,19 @@ COMPILED = (
     "wheel",
 )
 
-asked_for = os.environ.get("DISPATCHERD_COMPILE") == "1"
 extensions = []
-if asked_for:
-    try:
-        from mypyc.build import mypycify
-    except ImportError:
-        # pip asks first what the build needs, and installs it before it builds.
-        if "egg_info" not in sys.argv:
-            raise SystemExit("DISPATCHERD_COMPILE=1 needs mypy: pip install mypy") from None
+needs = []
+if os.environ.get("DISPATCHERD_COMPILE") == "1":
+    # pip asks first what the build needs, and installs it before it builds.
+    if "egg_info" in sys.argv:
+        needs = ["mypy>=1.18,<3"]
     else:
+        from mypyc.build import mypycify
+
         extensions = mypycify(
             ["--ignore-missing-imports", *(f"dispatcherd/{name}.py" for name in COMPILED)],
             opt_level="3",
             debug_level="0",
         )
 
-setup(ext_modules=extensions, setup_requires=["mypy>=1.18,<3"] if asked_for else [])
+setup(ext_modules=extensions, setup_requires=needs)

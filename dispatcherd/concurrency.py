@@ -5,8 +5,12 @@ that push each other out of the pool. So while the event loop is late the limit 
 keeps up the limit rises, by little: additive increase, multiplicative decrease (D. Chiu, R. Jain,
 "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989).
 
-Invariant: the limit stays between `_LEAST` and the configured total; exchanges that have been under
-way for long (a receiver that hangs) are counted on top, so that they take nobody's place. Pure.
+Out of descriptors, what is under way is all that there can be: the limit falls below that at once,
+and is regained slowly, by a fifth in a second, so that few exchanges fail in finding out.
+
+Invariant: but for that, the limit stays between `_LEAST` and the configured total; exchanges that
+have been under way for long (a receiver that hangs) are counted on top, so that they take nobody's
+place. Pure.
 Leaves out: measuring (timers), and holding to it (pool.HostSlots).
 """
 
@@ -17,6 +21,10 @@ _LATE_SECONDS = 0.003
 _SMOOTHING = 0.2
 _DECREASE = 0.9
 _INCREASE = 16
+_LEFT_TO_OTHERS = 6
+"""Descriptors: Kafka's and Postgres's connections may have to be made anew."""
+_REGAIN_FACTOR = 1.002
+_REGAIN = 0.02
 
 
 class ConcurrencyLimit:
@@ -26,6 +34,8 @@ class ConcurrencyLimit:
         self._most = most
         self._least = min(_LEAST, most)
         self._lag = 0.0
+        self._afforded = float(most)
+        """How many the system has descriptors for, as far as is known."""
         self.moving = float(min(2 * _LEAST, most))
         """Exchanges that may be under way beside those that hang."""
 
@@ -36,4 +46,10 @@ class ConcurrencyLimit:
             self.moving = max(self._least, self.moving * _DECREASE)
         else:
             self.moving = min(self._most, self.moving + _INCREASE)
-        return min(self._most, int(self.moving) + hanging)
+        self._afforded = min(self._most, self._afforded * _REGAIN_FACTOR + _REGAIN)
+        return min(int(self._afforded), int(self.moving) + hanging)
+
+    def starved(self, under_way: int) -> int:
+        """One more than `under_way` could not be begun for want of resources; the new limit."""
+        self._afforded = min(self._afforded, float(max(0, under_way - _LEFT_TO_OTHERS)))
+        return int(self._afforded)

@@ -13,14 +13,14 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
 
-from dispatcherd import diagnosis, log
+from dispatcherd import diagnosis, inflate, log
 from dispatcherd.config.model import KafkaConfig
 from dispatcherd.errors import LogError, LogUnavailable
 
@@ -47,6 +47,11 @@ class Unreadable(Exception):
     UTF-8. What it had read of other partitions in the same call is gone: read them again."""
 
 
+class Crowded(Exception):
+    """The batches of one poll would be too large together; the next one asks for fewer records.
+    What had been read in this one is gone: read it again."""
+
+
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     """Only hands the news on: the poll loop must never wait for a lock that a callback holds."""
 
@@ -62,7 +67,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.on_assigned(tps)
 
 
-_UNREADABLE = (
+UNREADABLE = (
     kafka_errors.CorruptRecordException,
     kafka_errors.InvalidMessageError,
     kafka_errors.RecordTooLargeError,
@@ -98,9 +103,18 @@ def connection_options(config: KafkaConfig, sasl_password: str | None) -> dict[s
 class Consumer:
     """One member of the consumer group."""
 
-    def __init__(self, config: KafkaConfig, sasl_password: str | None = None) -> None:
+    def __init__(
+        self, config: KafkaConfig, most_inflated_bytes: int, sasl_password: str | None = None
+    ) -> None:
+        """`most_inflated_bytes`: what one batch, and what is read at once, may be in memory."""
         self._config = config
         self._password = sasl_password
+        self._most_inflated = most_inflated_bytes
+        inflate.Inflation(most_inflated_bytes).install()
+        self.at_once = config.max_poll_records
+        """Records that the next poll asks for, unless told otherwise."""
+        self.last_inflated = 0
+        """Bytes that the last poll has inflated."""
         self._client: AIOKafkaConsumer | None = None
         self.on_assigned: Callable[[set[TopicPartition]], None] = lambda tps: None
         self.on_revoked: Callable[[set[TopicPartition]], None] = lambda tps: None
@@ -209,29 +223,40 @@ class Consumer:
         With no partition it only tells the client that we are alive: one that is not asked for
         long leaves the group. Must not be cancelled: an interrupted `getmany` leaks its fetch
         context. It may wait longer than asked while a rebalance is under way. Raises OutOfRange,
-        Unreadable, LogUnavailable, LogError.
+        Unreadable, Crowded, LogUnavailable, LogError.
         """
         try:
-            found: dict[TopicPartition, list[Record]] = await self.client.getmany(
-                *(tps or [TopicPartition("", 0)]),
-                timeout_ms=int(timeout_seconds * 1000),
-                max_records=max_records,
-            )
+            with inflate.turn(self._most_inflated) as spent:
+                found: dict[TopicPartition, list[Record]] = await self.client.getmany(
+                    *(tps or [TopicPartition("", 0)]),
+                    timeout_ms=int(timeout_seconds * 1000),
+                    max_records=max_records or self.at_once,
+                )
+            self.last_inflated = spent.bytes
+            if self.at_once < self._config.max_poll_records and spent.bytes * 4 < spent.most_bytes:
+                self.at_once = min(self.at_once * 2, self._config.max_poll_records)
             return found
+        except inflate.PollTooLarge:
+            self.at_once = max(1, self.at_once // 8)
+            unreadable = None
         except kafka_errors.OffsetOutOfRangeError as error:
             raise OutOfRange(list(error.args[0])) from error
         except kafka_errors.NoOffsetForPartitionError:
             return {}  # of a partition that is being assigned: its claim will seek
         except kafka_errors.ConsumerStoppedError:
             return {}
-        except _UNREADABLE as error:
-            raise Unreadable(_text(error)) from error
+        except inflate.BatchTooLarge as error:
+            unreadable = str(error)
+        except UNREADABLE as error:
+            unreadable = _text(error)
         except kafka_errors.KafkaError as error:
             if isinstance(error, kafka_errors.AuthorizationError):
                 raise LogError(f"Kafka refuses this consumer: {_text(error)}") from error
             raise LogUnavailable(f"Kafka: {_text(error)}") from error
         except Exception as error:  # a codec's or the parser's own, on bytes that are no batch
-            raise Unreadable(_text(error)) from error
+            unreadable = _text(error)
+        # Only here, and not `from error`: its frames hold all that was read and inflated.
+        raise Crowded if unreadable is None else Unreadable(unreadable)
 
     async def bounds(
         self, tps: Sequence[TopicPartition], timeout_seconds: float
@@ -279,6 +304,24 @@ class Consumer:
             await asyncio.wait({stopping}, timeout=1)
             return False
         return not stopping.cancelled() and stopping.exception() is None
+
+
+async def first_readable(
+    readable: Callable[[int], Awaitable[bool]], unreadable: int, end: int
+) -> int:
+    """The first offset behind `unreadable` that can be read from, at most `end`: past the batch in
+    which it lies. `readable` tries one offset; it is asked a few dozen times."""
+    low, step = unreadable, 1
+    while low + step < end and not await readable(low + step):
+        low, step = low + step, step * 2
+    high = min(low + step, end)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if await readable(middle):
+            high = middle
+        else:
+            low = middle
+    return high
 
 
 def _text(error: BaseException) -> str:

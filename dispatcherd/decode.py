@@ -263,6 +263,17 @@ class Decoder:
         return self._millisecond_text
 
 
+def data_of(event: Event, document: dict[str, Any]) -> Any:
+    """The data of an event that decoded from this document: what an envelope has under `data`
+    (None without one), or the whole of a body that is no envelope."""
+    own_type = document.get("type")
+    if own_type is None:
+        own_type = document.get("event_type")
+        if own_type is None:
+            own_type = document.get("event")
+    return document.get("data") if own_type == event.type else document
+
+
 class IdDeriver:
     """Makes the id of an event that was published without one.
 

@@ -262,6 +262,7 @@ class Reason(IntEnum):
     BAD_RESPONSE = 18
     INTERRUPTED = 19
     RESOURCES = 20
+    """We are out of descriptors or memory for sockets: no matter of the receiver's."""
     PARTIAL_FAILURE = 21
     """A batch was answered with 2xx and a list of members that failed: this is one of them."""
     TLS_EXPIRED = 22
@@ -275,6 +276,8 @@ class Reason(IntEnum):
     """The egress proxy could not be reached, or did not answer as a proxy."""
     PROXY_REFUSED = 28
     """The egress proxy will not connect (its rules, its password)."""
+    NO_PORT = 29
+    """No local address and port left towards this receiver's address."""
     # a parked delivery's or a dead letter's
     LANE_FULL = 40
     WINDOW_FULL = 41
@@ -301,6 +304,8 @@ class Reason(IntEnum):
     UNKNOWN_TYPE = 72
     INTERNAL_ERROR = 73
     UNREADABLE = 74
+    INVALID_DATA = 75
+    UNKNOWN_VERSION = 76
 
     @property
     def word(self) -> str:

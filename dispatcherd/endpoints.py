@@ -15,6 +15,7 @@ from dispatcherd.config.secrets import Access
 from dispatcherd.delivery import BatchPolicy, Endpoint, RetryPolicy
 from dispatcherd.exchange import Target
 from dispatcherd.filter import compile_filter
+from dispatcherd.keys import SigningKey
 from dispatcherd.lane import Lane
 from dispatcherd.record.registry import Registration
 from dispatcherd.route import MATCH_ALL, Router
@@ -79,7 +80,7 @@ class Endpoints:
     def apply(
         self,
         registrations: Sequence[Registration],
-        keys: Mapping[str, Sequence[bytes]],
+        keys: Mapping[str, Sequence[SigningKey]],
         access: Mapping[str, Access],
     ) -> list[Lane]:
         """Take over the registrations of now; returns the lanes whose endpoints are gone."""
@@ -108,7 +109,7 @@ class Endpoints:
         self.router = Router([lane.endpoint for lane in self.lanes.values()])
         return gone
 
-    def _outlet(self, config: EndpointConfig, keys: Sequence[bytes], access: Access) -> Outlet:
+    def _outlet(self, config: EndpointConfig, keys: Sequence[SigningKey], access: Access) -> Outlet:
         headers = [
             ("content-type", "application/json"),
             ("user-agent", self._user_agent),

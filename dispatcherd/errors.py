@@ -6,6 +6,8 @@ says what is wrong, where, and what to do about it, in words for the person who 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 
 class DispatcherdError(Exception):
     """What is wrong, where, and what to do: `str()` of it is fit to print to an operator."""
@@ -60,3 +62,35 @@ class AdminUnavailable(DispatcherdError):
 
 class AddressForbidden(DispatcherdError):
     """A URL or a concrete address that must not be connected to, and the rule that says so."""
+
+
+class CatalogueError(DispatcherdError):
+    """The event catalogue cannot be used. Each problem names its file, place and a remedy."""
+
+    def __init__(self, problems: list[CatalogueProblem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class CatalogueProblem(NamedTuple):
+    """One mistake in the event catalogue: where it stands and what to write."""
+
+    file: str
+    line: int | None
+    key: str
+    """`versions.1.schema.properties.total`; empty for the file as a whole."""
+    trouble: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        key = f"{self.key}: " if self.key else ""
+        return f"{place}: {key}{self.trouble}. {self.remedy}"
+
+
+class UnknownEvent(DispatcherdError):
+    """The catalogue has no such event type, or no such version of it."""
+
+
+class OutputRefused(DispatcherdError):
+    """A file that a command was asked to write cannot be written."""

@@ -11,14 +11,22 @@ import asyncio
 
 from aiokafka import TopicPartition
 
-from dispatcherd import log
+from dispatcherd import inflate, log
 from dispatcherd.claim import Ownership, Tenure
-from dispatcherd.consume import Consumer, OutOfRange, Record, Unreadable
+from dispatcherd.consume import (
+    Consumer,
+    Crowded,
+    OutOfRange,
+    Record,
+    Unreadable,
+    first_readable,
+)
 from dispatcherd.errors import LogUnavailable, StoreUnavailable
 from dispatcherd.intake import Blocked, Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
 from dispatcherd.record.catalogue import Catalogue
+from dispatcherd.record.recorder import Recorder
 from dispatcherd.timers import Timers
 
 logger = log.get(__name__)
@@ -26,6 +34,7 @@ logger = log.get(__name__)
 _BLOCKED_PAUSE_SECONDS = 0.005
 _IDLE_POLL_SECONDS = 0.1
 _RELIEVE_EVERY_SECONDS = 0.25
+_PASS_GAPS_EVERY_SECONDS = 1.0
 _ALIVE_EVERY_SECONDS = 30
 _SUSPECT_POLL_SECONDS = 0.5
 _MOST_READ_SINGLY = 500
@@ -42,20 +51,29 @@ class FetchLoop:
         ownership: Ownership,
         catalogue: Catalogue,
         parking: Parking,
+        recorder: Recorder,
         timers: Timers,
         metrics: Metrics,
         skip_unreadable: bool,
+        most_waiting_bytes: int,
     ) -> None:
+        """`most_waiting_bytes`: of compressed batches, inflated and not yet taken in."""
         self._skip_unreadable = skip_unreadable
+        self._most_waiting = most_waiting_bytes
+        self._sizes: dict[TopicPartition, int] = {}
+        """Bytes of the values that were last handed to the intake, of partitions with any."""
+        self._half_read: set[TopicPartition] = set()
+        """Partitions of whose last batch the client may still hold a part, inflated."""
         self._consumer = consumer
         self._intake = intake
         self._ownership = ownership
         self._catalogue = catalogue
         self._parking = parking
+        self._recorder = recorder
         self._timers = timers
         self._metrics = metrics
         self._polled_at = 0.0
-        self._relieved_at = 0.0
+        self._relieved_at = self._passed_at = 0.0
         self._settled, self._measured_at = 0, 0.0
         self.healthy = True
         """False while Kafka does not answer."""
@@ -85,7 +103,9 @@ class FetchLoop:
             for tp, tenure in self._ownership.reading.items()
             if tp not in intake.fetched and tenure.halted is None
         ]
-        if cause not in (None, Blocked.WINDOW, Blocked.OWED) or not free:
+        if inflate.live_bytes() > self._most_waiting:
+            self._drop_half_read()
+        if cause not in (None, Blocked.WINDOW, Blocked.OWED) or not free or self._is_laden():
             await asyncio.sleep(_BLOCKED_PAUSE_SECONDS)
             if now - self._polled_at > _ALIVE_EVERY_SECONDS:
                 self._polled_at = now
@@ -95,6 +115,54 @@ class FetchLoop:
         wait = _IDLE_POLL_SECONDS if cause is None else _BLOCKED_PAUSE_SECONDS
         for tenure, records in await self._poll(free, wait):
             intake.add(tenure, records)
+        if now - self._passed_at > _PASS_GAPS_EVERY_SECONDS:
+            self._passed_at = now
+            await self._pass_gaps(free)
+
+    async def _pass_gaps(self, tps: list[TopicPartition]) -> None:
+        """A partition may end with what is never handed out: control records of transactions,
+        aborted or compacted records. No later record proves that gap; the client's position does,
+        once it has nothing to hand out and no error to raise."""
+        for tp in tps:
+            tenure = self._ownership.reading.get(tp)
+            if tenure is None or tp in self._intake.fetched:
+                continue
+            if tenure.window.position >= (self._consumer.highwater(tp) or 0):
+                continue
+            for found, records in await self._poll([tp], 0):
+                self._intake.add(found, records)
+            if tp in self._intake.fetched:
+                continue
+            position = await self._consumer.fetched_to(tp)
+            if position is not None and self._ownership.reading.get(tp) is tenure:
+                tenure.window.skip_to(position)
+                if tenure.window.dirty:
+                    self._recorder.touch()
+
+    # --- what compressed batches become in memory ---------------------------------------------
+
+    def _is_laden(self) -> bool:
+        """Whether what waits to be taken in is as much as may wait."""
+        waiting = self._intake.fetched
+        if not waiting:
+            return False
+        return sum(self._sizes.get(tp, 0) for tp in waiting) > self._most_waiting
+
+    def _weigh(self, found: dict[TopicPartition, list[Record]], asked: int) -> None:
+        if not self._consumer.last_inflated and not self._sizes:
+            return  # nothing here is compressed; a fetch has its own bound
+        for tp, records in found.items():
+            self._sizes[tp] = sum([len(record.value or b"") for record in records])
+            self._half_read.discard(tp)
+        if found and sum(len(records) for records in found.values()) >= asked:
+            self._half_read.add(next(reversed(found)))
+
+    def _drop_half_read(self) -> None:
+        """Blocked partitions' batches are inflated again when it is their turn."""
+        for tp in self._half_read.intersection(self._intake.fetched):
+            if tp in self._ownership.reading:
+                self._consumer.begin(tp, self._intake.fetched[tp].records[-1].offset + 1)
+        self._half_read.clear()
 
     async def _answer_doubts(self) -> bool:
         try:
@@ -109,8 +177,10 @@ class FetchLoop:
     async def _poll(
         self, free: list[TopicPartition], seconds: float
     ) -> list[tuple[Tenure, list[Record]]]:
+        asked = self._consumer.at_once
         try:
             found = await self._consumer.poll(free, seconds)
+            self._weigh(found, asked)
             if not self.healthy:
                 self.healthy = True
                 logger.warning("kafka_available_again")
@@ -124,6 +194,9 @@ class FetchLoop:
         except Unreadable:
             await self._find_unreadable(free)
             return []
+        except Crowded:
+            self._read_again(free)
+            return []
         except LogUnavailable as error:
             if self.healthy:
                 self.healthy = False
@@ -135,14 +208,21 @@ class FetchLoop:
 
     # --- what the client cannot read ---------------------------------------------------------
 
+    def _read_again(self, tps: list[TopicPartition]) -> None:
+        """From where we are; of these partitions nothing waits to be taken in."""
+        reading = self._ownership.reading
+        for tp in tps:
+            if tp in reading:
+                self._consumer.begin(tp, reading[tp].window.position)
+
     async def _find_unreadable(self, free: list[TopicPartition]) -> None:
         """The client failed on a batch, and threw away what it had read of other partitions in the
         same call: every one is read again from where we are, each alone until the bad one shows."""
         reading = self._ownership.reading
+        self._read_again(free)
         for tp in free:
-            if tp in reading:
-                self._consumer.begin(tp, reading[tp].window.position)
-        for tp in free:
+            if self._is_laden():
+                return  # the rest, and the bad one if it is there, when there is room again
             tenure = reading.get(tp)
             if tenure is None:
                 continue
@@ -154,23 +234,28 @@ class FetchLoop:
                     self._intake.add(tenure, records)  # up to the bad one: it shows next time
                 elif why is not None:
                     await self._pass_unreadable(tenure, why)
-            except (OutOfRange, LogUnavailable) as error:
+            except (OutOfRange, Crowded, LogUnavailable) as error:
                 logger.debug("search_for_unreadable_postponed", error=str(error))
                 return
 
-    async def _read_singly(self, tp: TopicPartition) -> tuple[list[Record], Unreadable | None]:
+    async def _read_singly(self, tp: TopicPartition) -> tuple[list[Record], str | None]:
+        """Records up to the one that cannot be read, and why it cannot."""
         records: list[Record] = []
+        why = None
+        size = 0
         try:
-            while len(records) < _MOST_READ_SINGLY:
+            while len(records) < _MOST_READ_SINGLY and size <= self._most_waiting // 4:
                 found = await self._consumer.poll([tp], _SUSPECT_POLL_SECONDS, max_records=1)
                 if not found.get(tp):
                     break
                 records += found[tp]
-        except Unreadable as why:
-            return records, why
-        return records, None
+                size += len(found[tp][0].value or b"")
+        except Unreadable as error:
+            why = str(error)
+        self._sizes[tp] = size
+        return records, why
 
-    async def _pass_unreadable(self, tenure: Tenure, why: Unreadable) -> None:
+    async def _pass_unreadable(self, tenure: Tenure, why: str) -> None:
         """By the configured policy: halt the partition, or go on behind what cannot be read."""
         self._metrics.unreadable += 1
         bad, tp = tenure.window.position, tenure.tp
@@ -181,38 +266,21 @@ class FetchLoop:
                 "kafka.on_unreadable to skip to go on behind it",
             )
             return
-        beyond = await self._first_readable(tp, bad)
+        end = (await self._consumer.bounds([tp], 10))[tp][1]
+        beyond = await first_readable(lambda offset: self._readable(tp, offset), bad, end)
         if self._ownership.reading.get(tp) is not tenure or tenure.window.position != bad:
             return
-        if not self._intake.quarantine_unreadable(tenure, beyond, str(why), self._timers.now()):
+        if not self._intake.quarantine_unreadable(tenure, beyond, why, self._timers.now()):
             return  # no place to record it in now: it will show again
         self._consumer.begin(tp, beyond)
 
-    async def _first_readable(self, tp: TopicPartition, bad: int) -> int:
-        """The first offset behind `bad` from which the client can read: past the bad batch."""
-        end = (await self._consumer.bounds([tp], 10))[tp][1]
-        low, step = bad, 1
-        while low + step < end and not await self._readable(tp, low + step):
-            low, step = low + step, step * 2
-        high = min(low + step, end)
-        while high - low > 1:
-            middle = (low + high) // 2
-            if await self._readable(tp, middle):
-                high = middle
-            else:
-                low = middle
-        return high
-
     async def _readable(self, tp: TopicPartition, offset: int) -> bool:
         self._consumer.begin(tp, offset)
-        return (await self._read_one(tp)) is None
-
-    async def _read_one(self, tp: TopicPartition) -> Unreadable | None:
         try:
             await self._consumer.poll([tp], _SUSPECT_POLL_SECONDS, max_records=1)
-        except Unreadable as why:
-            return why
-        return None
+        except Unreadable:
+            return False
+        return True
 
     async def _learn_types(self) -> None:
         intake = self._intake

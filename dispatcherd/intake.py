@@ -19,6 +19,7 @@ from aiokafka import TopicPartition
 from dispatcherd import log
 from dispatcherd.claim import Tenure
 from dispatcherd.config.model import Config
+from dispatcherd.conformity import Conformity
 from dispatcherd.consume import Record
 from dispatcherd.decode import Decoder
 from dispatcherd.delivery import Delivery, Endpoint, Event, Hold, Reason, Refused
@@ -65,6 +66,7 @@ class Intake:
         config: Config,
         endpoints: Endpoints,
         catalogue: Catalogue,
+        conformity: Conformity,
         recorder: Recorder,
         parking: Parking,
         quota: Quota,
@@ -80,6 +82,7 @@ class Intake:
         self._decoder = Decoder(config.decode)
         self._endpoints = endpoints
         self._catalogue = catalogue
+        self._conformity = conformity
         self._recorder = recorder
         self._metrics = metrics
         self._poke = poke
@@ -200,10 +203,16 @@ class Intake:
             decoded = self._decoder.decode(
                 window.claim, record.offset, record.value, record.headers, record.timestamp
             )
+            if isinstance(decoded, Refused):
+                return decoded
+            rules = self._conformity.rules
+            if rules is not None:
+                refused = self._conformity.refusal(rules, *decoded)
+                if refused is not None:
+                    return refused
         except Exception as error:
             return _our_fault(error)
-        if not isinstance(decoded, Refused):
-            decoded[0].appended_at = record.timestamp / 1000
+        decoded[0].appended_at = record.timestamp / 1000
         return decoded
 
     def _quarantine(

@@ -41,6 +41,7 @@ class Lane:
         """Deliveries in memory that have a row in `deliveries`: paging must skip them."""
         self.waiting = 0
         """Of `owed`, those on the wheel."""
+        self.waiting_bytes = 0
         self.in_air = 0
         """Exchanges under way."""
         self.next_due = _NEVER

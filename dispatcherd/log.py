@@ -2,7 +2,7 @@
 
 Invariant: no secret in a line, no line break from outside in a line, and no event that can fill a
 disk: each (event, key) has a budget per minute, all keys past a number of them have one together,
-and what was suppressed is counted in the next line.
+and so have all lines; what was suppressed is counted in the next line and summed up every minute.
 Leaves out: metrics.
 """
 
@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -34,7 +35,11 @@ _SECRETS = (
     ),
 )
 _PER_MINUTE = 20
+_ALL_PER_MINUTE = 300
+_ERRORS_PER_MINUTE = 100
+"""Errors have their own, so that a flood of warnings hides none."""
 _MOST_KEYS = 2_000
+_MOST_EVENTS_NAMED = 10
 _MOST_CHARACTERS = 500
 _MOST_LOOKED_AT = 8_000
 _PRIORITY = {10: "<7>", 20: "<6>", 30: "<4>", 40: "<3>", 50: "<2>"}
@@ -75,10 +80,15 @@ def get(name: str) -> Logger:
 
 
 class Budget(logging.Filter):
-    """At most so many lines a minute for each event and key; says how many it held back."""
+    """At most so many lines a minute for each event and key, and in all; says how many it held
+    back. (Debug lines, which somebody has asked for, do not count in all.)"""
 
     def __init__(
-        self, per_minute: int = _PER_MINUTE, clock: Callable[[], float] = time.monotonic
+        self,
+        per_minute: int = _PER_MINUTE,
+        clock: Callable[[], float] = time.monotonic,
+        all_per_minute: int = _ALL_PER_MINUTE,
+        errors_per_minute: int = _ERRORS_PER_MINUTE,
     ) -> None:
         super().__init__()
         self._per_minute = per_minute
@@ -87,13 +97,45 @@ class Budget(logging.Filter):
         self._purged_at = float("-inf")
         self._forgotten = 0
         """Lines that were held back for keys which have said nothing since."""
+        self._most_in_all = {False: all_per_minute, True: errors_per_minute}
+        self._left = {kind: _Left(float("-inf"), 0) for kind in self._most_in_all}
+        self._untold: Counter[str] = Counter()
+        """Event → lines held back since the last `sum_up`, of a bounded number of events."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this line may be written; notes the suppressed count on the one that is."""
+        if getattr(record, "sums_up", False):
+            return True
+        now = self._clock()
+        in_all = self._counted_in_all(record, now)
+        if (in_all is None or in_all.lines > 0) and self._key_allows(record, now):
+            if in_all is not None:
+                in_all.lines -= 1
+            return True
+        event = str(record.msg)[:100]
+        self._untold[event if len(self._untold) < _MOST_KEYS else "(other)"] += 1
+        return False
+
+    def sum_up(self) -> tuple[int, str]:
+        """Lines held back since this was last asked, and of which events most of them."""
+        untold, self._untold = self._untold, Counter()
+        most = untold.most_common(_MOST_EVENTS_NAMED)
+        return untold.total(), ", ".join(f"{event} {count}" for event, count in most)
+
+    def _counted_in_all(self, record: logging.LogRecord, now: float) -> _Left | None:
+        """What is left for lines of this kind; None: they are not counted."""
+        if record.levelno <= logging.DEBUG:
+            return None
+        is_error = record.levelno >= logging.ERROR
+        left = self._left[is_error]
+        if now - left.since >= 60:
+            left = self._left[is_error] = _Left(now, self._most_in_all[is_error])
+        return left
+
+    def _key_allows(self, record: logging.LogRecord, now: float) -> bool:
         fields: Mapping[str, Any] = getattr(record, "fields", {})
         words = [str(fields.get(name))[:100] for name in _KEYS]
         key: tuple[str, ...] = (record.name, str(record.msg)[:200], *words)
-        now = self._clock()
         spent = self._spent.get(key)
         if spent is None and self._is_full(now):
             key = (record.name,)
@@ -122,6 +164,16 @@ class Budget(logging.Filter):
                     self._forgotten += spent.suppressed
                     del self._spent[key]
         return len(self._spent) >= _MOST_KEYS
+
+
+class _Left:
+    """What is left of one minute, for all keys together."""
+
+    __slots__ = ("lines", "since")
+
+    def __init__(self, since: float, lines: int) -> None:
+        self.since = since
+        self.lines = lines
 
 
 class _Spent:
@@ -218,6 +270,18 @@ def under_journald(stream: TextIO, environ: Mapping[str, str]) -> bool:
     return named == f"{status.st_dev}:{status.st_ino}"
 
 
+def sum_up() -> None:
+    """Say how many lines were held back since this was last called; called every minute."""
+    for handler in logging.getLogger().handlers:
+        for held_back in handler.filters:
+            if isinstance(held_back, Budget):
+                count, events = held_back.sum_up()
+                if count:
+                    fields = {"count": count, "events": events}
+                    extra = {"fields": fields, "sums_up": True}  # whatever has been spent
+                    logging.getLogger(__name__).warning("lines_held_back", extra=extra)
+
+
 def configure(
     config: LogConfig, stream: TextIO | None = None, environ: Mapping[str, str] | None = None
 ) -> None:
@@ -238,3 +302,4 @@ def configure(
     # aiokafka reports every failed retry at ERROR; our own lines say the change once.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)

@@ -85,6 +85,8 @@ class Metrics:
         self.events = 0
         self.deliveries_routed = 0
         self.quarantined: dict[Reason, int] = {}
+        self.violations: dict[tuple[str, Reason], int] = {}
+        """By event type and reason; types outside of the catalogue count under `(other)`."""
         self.paused_seconds: dict[str, float] = {}
         self.flushes = 0
         self.flush_failures = 0
@@ -116,6 +118,11 @@ class Metrics:
     def quarantine(self, reason: Reason) -> None:
         """One record was no event."""
         self.quarantined[reason] = self.quarantined.get(reason, 0) + 1
+
+    def violation(self, event_type: str, reason: Reason) -> None:
+        """One event was not by the catalogue."""
+        key = event_type, reason
+        self.violations[key] = self.violations.get(key, 0) + 1
 
     def paused(self, cause: str, seconds: float) -> None:
         """Intake stood still for a cause."""

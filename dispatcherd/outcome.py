@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from dispatcherd.delivery import Outcome, OutcomeKind, Reason, Response, RetryPolicy
 
 _OK = Outcome(OutcomeKind.DELIVERED, Reason.OK)
+_RESOURCES_SECONDS = 2.0
 _GONE = Outcome(OutcomeKind.REJECTED, Reason.GONE)
 
 
@@ -25,8 +26,9 @@ def decide(
 ) -> Outcome:
     """Decide from one attempt; the first of a cycle has number 1. `draw` is random in [0, 1).
 
-    INTERRUPTED (our own shutdown) is a retry at once whatever the count: the caller does not let
-    it count as one of the cycle's attempts.
+    INTERRUPTED (our own shutdown) is a retry at once whatever the count, RESOURCES (we are out of
+    descriptors) one in seconds: the caller lets neither count as one of the cycle's
+    attempts.
     """
     if response.failure is None and 200 <= response.status < 300:
         return _OK
@@ -47,6 +49,8 @@ def failed(
         return _GONE
     if reason is Reason.INTERRUPTED:
         return Outcome(OutcomeKind.RETRY, reason, 0.0)
+    if reason is Reason.RESOURCES:
+        return Outcome(OutcomeKind.RETRY, reason, _RESOURCES_SECONDS * (1.0 + draw))
     if attempt_in_cycle >= policy.max_attempts:
         return Outcome(OutcomeKind.EXHAUSTED, reason)
     delay = _scheduled(policy, attempt_in_cycle) * (1.0 + policy.jitter * draw)

@@ -17,10 +17,12 @@ from typing import TypeVar
 from dispatcherd import log
 from dispatcherd.address import AddressGuard
 from dispatcherd.adopt import Adoption
+from dispatcherd.caps import OwedCaps
 from dispatcherd.claim import Ownership
 from dispatcherd.commit import Committer
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets
+from dispatcherd.conformity import Conformity, Rules
 from dispatcherd.consume import Consumer
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import LogUnavailable, StartTimeout, StoreUnavailable
@@ -56,14 +58,17 @@ _START_REMEDY = (
 class Pipeline:
     """The daemon's stages, built once and run until stopped."""
 
-    def __init__(self, config: Config, secrets: Secrets) -> None:
+    def __init__(self, config: Config, secrets: Secrets, rules: Rules | None = None) -> None:
         self._config = config
         self._secrets = secrets
         self.metrics = Metrics()
+        self.conformity = Conformity(rules, self.metrics)
         self.timers = Timers(self.metrics)
         self.timers.gap_seconds = config.kafka.session_timeout_seconds / 2
         self.database = Database(config.postgres, secrets.postgres_password)
-        self.consumer = Consumer(config.kafka, secrets.sasl_password)
+        self.consumer = Consumer(
+            config.kafka, config.limits.batch_inflated_bytes, secrets.sasl_password
+        )
         self.catalogue = Catalogue(self.database, config.decode.max_types)
         self.quota = Quota(config.limits.owed_per_endpoint, config.limits.owed_total)
         self.incarnation = 0
@@ -135,6 +140,7 @@ class Pipeline:
             config,
             self.endpoints,
             self.catalogue,
+            self.conformity,
             self.recorder,
             self.parking,
             self.quota,
@@ -147,9 +153,11 @@ class Pipeline:
             self.ownership,
             self.catalogue,
             self.parking,
+            self.recorder,
             timers,
             metrics,
             skip_unreadable=config.kafka.on_unreadable == "skip",
+            most_waiting_bytes=config.limits.batch_inflated_bytes,
         )
 
     def _build_around(self) -> None:
@@ -173,9 +181,17 @@ class Pipeline:
             self.ownership,
             self.recorder,
             timers,
-            self.quota,
             config.limits,
             self.sender.poke,
+            config.postgres.poll_interval_seconds,
+        )
+        self.caps = OwedCaps(
+            self.database,
+            self.endpoints,
+            self.ownership,
+            self.recorder,
+            self.quota,
+            config.limits,
             config.postgres.poll_interval_seconds,
         )
         self.committer = Committer(self.consumer, self.ownership, metrics)
@@ -245,7 +261,7 @@ class Pipeline:
                 "record": self.recorder.run(),
                 "claim": self.ownership.run(),
                 "consume": self.fetching.run(self._stopping),
-                "quota": self.retries.keep_to_quota(),
+                "quota": self.caps.run(),
                 "reread": self.rereader.run(),
                 "send": self.sender.run(),
                 "retry": self.retries.run(),
@@ -315,7 +331,7 @@ class Pipeline:
 
     def _committed(self, contents: Gathering) -> None:
         self.retries.committed(contents)
-        self.retries.count(contents)
+        self.caps.count(contents)
         if contents.fenced:
             self.ownership.lost(contents.fenced)
 
@@ -355,7 +371,7 @@ class Pipeline:
             part, why = self._waiting_for
             return found | {part: why}
         if not self.recorder.healthy:
-            found["postgres"] = "outcomes cannot be recorded"
+            found["postgres"] = f"outcomes cannot be recorded: {self.recorder.trouble}"
         if not self.ownership.joined:
             found["kafka"] = "no assignment from the group yet, or its claim is under way"
         elif not self.fetching.healthy:
@@ -370,12 +386,14 @@ class Pipeline:
         if what == "adopt":
             self.adoption.look_again()
 
-    async def reload(self, config: Config, secrets: Secrets) -> None:
-        """Take over the endpoints of a new configuration; nothing that waits is lost.
+    async def reload(self, config: Config, secrets: Secrets, rules: Rules | None) -> None:
+        """Take over the endpoints and the catalogue of a new configuration; nothing that waits is
+        lost.
 
-        Raises StoreUnavailable; then the old registrations stay in force.
+        Raises StoreUnavailable; then the old registrations and catalogue stay in force.
         """
         await self.registrations.take_over(config.endpoints, secrets.endpoint_keys, secrets.access)
+        self.conformity.rules = rules
 
     async def _keep_partitions(self) -> None:
         """Make the day partitions of `attempts` ahead of time."""

@@ -22,13 +22,13 @@ from weakref import WeakSet
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
 from yarl import URL
 
 from dispatcherd.address import AddressGuard, as_literal
 from dispatcherd.config.model import NetworkConfig, ProxyConfig
 from dispatcherd.errors import AddressForbidden
 from dispatcherd.proxy import CheckedNames, OnlyProxy, Proxy
+from dispatcherd.resolve import SystemResolver
 
 
 class ForbiddenConnect(OSError):
@@ -57,10 +57,10 @@ def own_addresses() -> set[str]:
 class GuardedResolver(AbstractResolver):
     """Refuses a name that answers with any forbidden address, also beside permitted ones."""
 
-    def __init__(self, guard: AddressGuard, behind: AbstractResolver | None = None) -> None:
-        """`behind`: who answers; by default the system."""
+    def __init__(self, guard: AddressGuard, behind: AbstractResolver) -> None:
+        """`behind`: who answers."""
         self._guard = guard
-        self._resolver = behind or DefaultResolver()
+        self._resolver = behind
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -155,12 +155,13 @@ def connector(
     that nobody waits inside the pool on his deadline. `context`: which authorities to trust for
     TLS, other than the system's. `resolver`: who answers instead of the system; its answers are
     guarded alike."""
-    names = GuardedResolver(guard, resolver)
+    behind = resolver or SystemResolver(config.dns_timeout_seconds)
+    names = GuardedResolver(guard, behind)
     proxy = None
     only = None
     if config.proxy is not None:
         proxy = _proxy(config, config.proxy, guard, names, proxy_password)
-        only = OnlyProxy(str(URL(config.proxy.url).raw_host), resolver or DefaultResolver())
+        only = OnlyProxy(str(URL(config.proxy.url).raw_host), behind)
 
     def socket_factory(info: Any) -> socket.socket:
         family, kind, protocol, _, address = info

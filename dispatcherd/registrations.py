@@ -15,6 +15,7 @@ from dispatcherd.config.model import EndpointConfig
 from dispatcherd.config.secrets import Access
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import StoreUnavailable
+from dispatcherd.keys import SigningKey
 from dispatcherd.record import registry
 from dispatcherd.record.connection import Database
 from dispatcherd.retry import Retries
@@ -33,7 +34,7 @@ class Registrations:
         sender: Sender,
         retries: Retries,
         configs: Sequence[EndpointConfig],
-        keys: Mapping[str, Sequence[bytes]],
+        keys: Mapping[str, Sequence[SigningKey]],
         access: Mapping[str, Access],
     ) -> None:
         self._database = database
@@ -64,7 +65,7 @@ class Registrations:
     async def take_over(
         self,
         configs: Sequence[EndpointConfig],
-        keys: Mapping[str, Sequence[bytes]],
+        keys: Mapping[str, Sequence[SigningKey]],
         access: Mapping[str, Access],
     ) -> None:
         """A new file. Raises StoreUnavailable; then the old one stays in force."""

@@ -15,10 +15,16 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka import errors as kafka_errors
 
-from dispatcherd import log
+from dispatcherd import inflate, log
 from dispatcherd.claim import Ownership
 from dispatcherd.config.model import Config
-from dispatcherd.consume import Record, connection_options
+from dispatcherd.consume import (
+    UNREADABLE,
+    Record,
+    Unreadable,
+    connection_options,
+    first_readable,
+)
 from dispatcherd.decode import Decoder
 from dispatcherd.delivery import Delivery, Reason, Refused
 from dispatcherd.endpoints import Endpoints
@@ -110,19 +116,59 @@ class Rereader:
         if tenure.window.claim is not held.claim:
             self._lost(held, held.end, "the topic was created again")
             return True
-        client = await self._opened()
-        client.assign([tp])
-        client.seek(tp, held.start)
         try:
-            found = await client.getmany(tp, timeout_ms=int(_POLL_SECONDS * 1000), max_records=room)
-            position = int(await client.position(tp))
+            found, position = await self._fetch(tp, held.start, room)
+        except Unreadable:
+            return await self._read_around(tp, held)
         except kafka_errors.OffsetOutOfRangeError:
+            client = await self._opened()
             first = int((await client.beginning_offsets([tp]))[tp])
             self._lost(held, min(max(first, held.start), held.end), "Kafka has deleted them")
             return True
+        # What is an event by today's rules may have been none when it was first read.
+        quarantined = await backlog.quarantined(self._database, held.claim, held.start, position)
         if self._ownership.reading.get(tp) is not tenure:
             return False
-        return self._park(held, found.get(tp, []), position)
+        records = [record for record in found.get(tp, []) if record.offset not in quarantined]
+        return self._park(held, records, position)
+
+    async def _fetch(
+        self, tp: TopicPartition, offset: int, most: int
+    ) -> tuple[dict[TopicPartition, list[Record]], int]:
+        """Records from an offset on, and where to go on; raises Unreadable and Kafka's errors."""
+        client = await self._opened()
+        client.assign([tp])
+        client.seek(tp, offset)
+        try:
+            with inflate.turn(self._config.limits.batch_inflated_bytes):
+                found = await client.getmany(
+                    tp, timeout_ms=int(_POLL_SECONDS * 1000), max_records=most
+                )
+        except kafka_errors.KafkaError as error:
+            if isinstance(error, UNREADABLE):
+                raise Unreadable(str(error)) from error
+            raise
+        except Exception as error:  # a codec's or the parser's own; or too much at once
+            raise Unreadable(str(error)) from error
+        return found, int(await client.position(tp))
+
+    async def _read_around(self, tp: TopicPartition, held: HeldRange) -> bool:
+        """One record; or, where the range begins with what cannot be read, go on behind that (it
+        stands in the quarantine since it was first read)."""
+
+        async def readable(offset: int) -> bool:
+            try:
+                await self._fetch(tp, offset, 1)
+            except Unreadable:
+                return False
+            return True
+
+        if await readable(held.start):
+            found, position = await self._fetch(tp, held.start, 1)
+            return self._park(held, found.get(tp, []), position)
+        held.resume_at = await first_readable(readable, held.start, held.end)
+        self._recorder.reread(held)
+        return True
 
     def _park(self, held: HeldRange, records: list[Record], position: int) -> bool:
         """Rows for what routes to the endpoint, and the range's new start, without a wait between:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from dispatcherd import log
+from dispatcherd.budget import SharedBudget
 from dispatcherd.claim import Ownership, Tenure
 from dispatcherd.config.model import LimitsConfig
 from dispatcherd.delivery import Claim, Delivery, Hold, Reason, Request, Stage
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import StoreUnavailable
 from dispatcherd.lane import Lane
-from dispatcherd.quota import Quota
-from dispatcherd.record import backlog, owed
+from dispatcherd.record import owed
 from dispatcherd.record.connection import Database
 from dispatcherd.record.gathering import Change, Gathering
 from dispatcherd.record.owed import RequestRow
@@ -30,7 +30,6 @@ logger = log.get(__name__)
 
 _NEVER = float("inf")
 _REQUESTS_AT_ONCE = 1_000
-_TRIM_AT_ONCE = 2_000
 
 
 class Poke(Protocol):
@@ -49,7 +48,6 @@ class Retries:
         ownership: Ownership,
         recorder: Recorder,
         timers: Timers,
-        quota: Quota,
         limits: LimitsConfig,
         poke: Poke,
         poll_seconds: float,
@@ -59,13 +57,16 @@ class Retries:
         self._ownership = ownership
         self._recorder = recorder
         self._timers = timers
-        self._quota = quota
         self._limits = limits
         self._poke = poke
         self._poll_seconds = poll_seconds
         self._horizon = limits.wheel_horizon_seconds
         self.waiting = 0
         self.waiting_bytes = 0
+        self._budget = SharedBudget(limits.wheel_deliveries, limits.wheel_bytes)
+        """Of what is owed and in memory, but not in the air: that has its place in the recorder."""
+        self._queued: dict[Lane, None] = {}
+        """Lanes that may have due deliveries queued."""
         self._survey_at = 0.0
         self._requests_at = 0.0
         self._fired: dict[Lane, None] = {}
@@ -84,15 +85,16 @@ class Retries:
             or due - self._timers.now() > self._horizon
             or lane.next_due < due  # older rows wait in Postgres: theirs is the next free place
             or lane.due_room() <= 0
-            or self.waiting >= self._limits.wheel_deliveries
-            or self.waiting_bytes + size > self._limits.wheel_bytes
+            or not self._fits(lane, size)
         ):
             self.leave(delivery, due)
             return
         delivery.stage = Stage.WAITING
         lane.waiting += 1
+        lane.waiting_bytes += size
         self.waiting += 1
         self.waiting_bytes += size
+        self._budget.take(size)
         delivery.timer = self._timers.schedule(due, self._fire, delivery)
 
     def leave(self, delivery: Delivery, due: float) -> None:
@@ -129,6 +131,7 @@ class Retries:
             self.leave(delivery, self._timers.now())
         else:
             lane.offer_due(delivery)
+            self._queued[lane] = None
             # Told after all that are due in this tick: a batch that failed together is whole again.
             if not self._fired:
                 asyncio.get_running_loop().call_soon(self._poke_fired)
@@ -146,7 +149,20 @@ class Retries:
         lane = self._endpoints.lanes.get(delivery.endpoint_id)
         if lane is not None:
             lane.waiting -= 1
+            lane.waiting_bytes -= delivery.event.size
         return lane
+
+    def _fits(self, lane: Lane, size: int) -> bool:
+        own, own_bytes = _held(lane)
+        return self._budget.fits(own, own_bytes, size)
+
+    def _measure(self) -> None:
+        """What has left the queues since is free again; between two looks the budget only fills."""
+        for lane in [lane for lane in self._queued if not lane.due]:
+            del self._queued[lane]
+        budget = self._budget
+        budget.held = self.waiting + sum([len(lane.due) for lane in self._queued])
+        budget.held_bytes = self.waiting_bytes + sum([lane.due_bytes for lane in self._queued])
 
     def dropped(self, tenure: Tenure) -> None:
         """The claims of this tenure are somebody else's: forget what is owed in them."""
@@ -220,17 +236,23 @@ class Retries:
             self._survey_at = now + self._horizon / 2
             async with self._recorder.turnstile:
                 await self._survey(claims)
+        self._measure()
         for lane in list(self._endpoints.backlogged):
             if lane.next_due == _NEVER or lane.removed:
                 del self._endpoints.backlogged[lane]
                 continue
             if lane.next_due > self._timers.now() + self._horizon or lane.endpoint.held:
                 continue
-            room = lane.due_room()
-            if room < max(1, lane.max_deliveries // 8):
+            own, own_bytes = _held(lane)
+            shared, most_bytes = self._budget.room(own, own_bytes)
+            room = min(lane.due_room(), shared)
+            if not room or room < min(lane.max_deliveries // 8, own):
                 continue
+            # Behind the others: who was served last is the first to go without.
+            del self._endpoints.backlogged[lane]
+            self._endpoints.backlogged[lane] = None
             async with self._recorder.turnstile:
-                await self._page(lane, room)
+                await self._page(lane, room, min(most_bytes, lane.max_bytes // 2))
 
     async def _survey(self, claims: list[Claim]) -> None:
         now = self._timers.now()
@@ -246,14 +268,20 @@ class Retries:
             if count:
                 logger.warning("owed_to_removed_endpoint", endpoint_id=endpoint_id, buried=count)
 
-    async def _page(self, lane: Lane, room: int) -> None:
+    async def _page(self, lane: Lane, room: int, most_bytes: int) -> None:
         claims = self._claims()
-        limit = room + len(lane.owed)
         now = self._timers.now()
         before, lane.next_due = lane.next_due, _NEVER
         try:
             rows = await owed.page(
-                self._database, claims, lane.endpoint.id, self._horizon, limit, now
+                self._database,
+                claims,
+                lane.endpoint.id,
+                self._horizon,
+                room,
+                most_bytes,
+                lane.owed.keys(),
+                now,
             )
         except BaseException:
             lane.expect(before)
@@ -264,67 +292,20 @@ class Retries:
             if delivery.key in lane.owed or delivery.event.claim.hold is not Hold.ACTIVE:
                 continue
             due = now + row.due_in_seconds
-            if lane.due_room() <= 0:
+            size = delivery.event.size
+            if lane.due_room() <= 0 or not self._fits(lane, size):
                 lane.expect(due)
                 break
             lane.owed[delivery.key] = delivery
             if due <= now:
                 lane.offer_due(delivery)
+                self._queued[lane] = None
+                self._budget.take(size)
             else:
                 self.schedule(delivery, due)
-        if len(rows) >= limit:
+        if len(rows) >= room or sum([r.delivery.event.size for r in rows]) >= most_bytes:
             lane.expect(now + rows[-1].due_in_seconds)
         self._poke(lane)
-
-    # --- how much may be owed -----------------------------------------------------------------
-
-    async def keep_to_quota(self) -> None:
-        """Look at the exact counts regularly, say who came to a cap and who left it, and make room
-        where the policy is to dead-letter the oldest; for ever."""
-        while True:
-            try:
-                full, free = self._quota.look(await backlog.owed_by_endpoint(self._database))
-                self._recorder.holding.end(free)
-                for number in full:
-                    self._say(logger.error, "owed_cap_reached", number)
-                for number in free:
-                    self._say(logger.info, "owed_cap_left", number)
-                if self._limits.at_owed_cap == "dead_letter_oldest":
-                    await self._trim()
-            except StoreUnavailable as error:
-                logger.debug("quota_not_read", error=str(error))
-            await asyncio.sleep(self._poll_seconds)
-
-    def count(self, contents: Gathering) -> None:
-        """A flush is durable: what it changed counts at once, not only at the next look."""
-        for (_, _, number), (owed_more, _) in backlog.changes(contents.operations.values()).items():
-            if self._quota.add(number, owed_more):
-                self._say(logger.error, "owed_cap_reached", number)
-
-    def _say(self, line: Callable[..., None], event: str, number: int) -> None:
-        lane = self._endpoints.lanes.get(number)
-        line(
-            event,
-            endpoint=lane.endpoint.name if lane is not None else number,
-            owed=self._quota.owed.get(number, 0),
-            owed_total=self._quota.total,
-            action=self._limits.at_owed_cap,
-        )
-
-    async def _trim(self) -> None:
-        for number in list(self._quota.full):
-            lane = self._endpoints.lanes.get(number)
-            if lane is None:
-                continue
-            while (excess := self._quota.excess(number)) > 0:
-                async with self._recorder.turnstile:
-                    keep = [delivery.key for delivery in lane.owed.values()]
-                    count = await owed.bury_oldest(
-                        self._database, self._claims(), number, min(excess, _TRIM_AT_ONCE), keep
-                    )
-                self._quota.add(number, -count)
-                if not count:
-                    break
 
     # --- operators' requests ---------------------------------------------------------------
 
@@ -370,4 +351,10 @@ class Retries:
         self._recorder.owe(delivery, now, Reason.OPERATOR_RETRY)
         delivery.request = None
         lane.offer_due(delivery)
+        self._queued[lane] = None
         self._poke(lane)
+
+
+def _held(lane: Lane) -> tuple[int, int]:
+    """(deliveries, bytes) of what a lane holds that is owed, waiting or queued."""
+    return len(lane.due) + lane.waiting, lane.due_bytes + lane.waiting_bytes

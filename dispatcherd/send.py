@@ -43,13 +43,15 @@ logger = log.get(__name__)
 
 # Looking up a member of an enum costs Python 3.11 70 ns each time.
 _DELIVERED, _INTERRUPTED, _FENCED = OutcomeKind.DELIVERED, Reason.INTERRUPTED, Hold.FENCED
-_PARTIAL = Reason.PARTIAL_FAILURE
+_PARTIAL, _RESOURCES = Reason.PARTIAL_FAILURE, Reason.RESOURCES
 _TURNS = 16
 _QUICK_SECONDS = 0.05
 """While others wait for its slot, a lane whose receiver answers quickly sends a few in a row: what
 a lane and its connection need lies in the processor's cache then. A slow one sends one."""
 _COUNT_EVERY_SECONDS = 0.25
 _HANGING_SECONDS = 0.5
+_SHORTAGE_SECONDS = 60
+"""After so long without a failure, a shortage of descriptors is a new one."""
 _EXCHANGES_PER_START = 1 << 36
 """Exchange ids: the process start in the high bits, a counter in the low ones."""
 
@@ -108,6 +110,7 @@ class Sender:
         self._concurrency = ConcurrencyLimit(most_exchanges)
         self._hanging = 0
         self._counted_at = 0.0
+        self._starved_at = float("-inf")
         self._landed = asyncio.Event()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.open = False
@@ -180,6 +183,16 @@ class Sender:
             self._hanging = sum([e.started < begun_before for e in self._under_way])
         self._slots.resize(self._concurrency.adjust(lag_seconds, self._hanging))
 
+    def _starved(self, response: Response) -> None:
+        """No more at once than there are descriptors for: what waits in lanes waits for
+        Kafka's backpressure, and is not failed one by one."""
+        limit = self._concurrency.starved(len(self._under_way))
+        self._slots.resize(limit)
+        now = self._timers.now()
+        if now - self._starved_at > _SHORTAGE_SECONDS:
+            logger.warning("out_of_resources", reason=response.detail, exchanges=limit)
+        self._starved_at = now
+
     # --- one exchange ----------------------------------------------------------------------
 
     def _begin(self, exchange: _Exchange, now: float) -> bool:
@@ -233,6 +246,8 @@ class Sender:
         self._complete(exchange, response, now)
         host = exchange.host
         exchange.turn += 1
+        if response.failure is _RESOURCES:
+            self._starved(response)
         in_turn = exchange.turn < _TURNS and now - exchange.started < _QUICK_SECONDS
         if (
             self.open
@@ -240,6 +255,7 @@ class Sender:
             and not lane.endpoint.held
             and lane.in_air < lane.endpoint.concurrency
             and (in_turn or not self._slots.contended(host))
+            and response.failure is not _RESOURCES
             and self._endpoints.outlets[lane.endpoint.id].host == host
             and not self._timers.check_gap(now)
             and self._begin(exchange, now)
@@ -272,7 +288,7 @@ class Sender:
                 outcome = failed(response, _PARTIAL, number, policy, at + took, draw)
             else:
                 outcome = decide(response, number, policy, at + took, draw)
-            if outcome.reason is _INTERRUPTED:
+            if outcome.reason is _INTERRUPTED or outcome.reason is _RESOURCES:
                 delivery.cycle_start += 1  # ours to answer for: it does not count
             metrics.attempted(outcome, took)
             if outcome.kind is _DELIVERED and delivery.event.appended_at:

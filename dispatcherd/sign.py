@@ -1,8 +1,8 @@
 """Signatures: Standard Webhooks 1.0, and the older hex form for receivers that expect it.
 
-Source: the Standard Webhooks specification, "Signature scheme": HMAC-SHA256 over
-`id.timestamp.body`, `v1,` + base64; several signatures are separated by spaces.
-Invariant: the body is signed as the bytes that are sent. Leaves out: where keys come from.
+Source: the Standard Webhooks specification, "Signature scheme": over `id.timestamp.body`,
+HMAC-SHA256 as `v1,` + base64, or Ed25519 as `v1a,` + base64; several signatures are separated by
+spaces. Invariant: the body is signed as the bytes that are sent. Leaves out: where keys come from.
 """
 
 from __future__ import annotations
@@ -12,36 +12,49 @@ import hmac
 from binascii import b2a_base64
 from collections.abc import Sequence
 
+from dispatcherd.keys import SigningKey
+
 
 class Signer:
     """Signs for one endpoint with one key, or with several while a secret is rotated."""
 
     def __init__(
-        self, keys: Sequence[bytes], standard: bool = True, hex_header: str | None = None
+        self, keys: Sequence[SigningKey], standard: bool = True, hex_header: str | None = None
     ) -> None:
         # Keyed once: copying a prepared HMAC is cheaper than keying it for each message.
-        self._prepared = [hmac.new(key, digestmod="sha256") for key in keys]
+        self._keys = [
+            hmac.new(key, digestmod="sha256") if isinstance(key, bytes) else key for key in keys
+        ]
+        first = next((key for key in self._keys if isinstance(key, hmac.HMAC)), None)
         self._standard = standard and bool(keys)
-        self._hex_header = hex_header if keys else None
+        self._hex_header = hex_header if first is not None else None
+        self._first = first
+        usual = self._standard and len(self._keys) == 1 and self._hex_header is None
+        self._only = first if usual else None
+        """The key, where there is one HMAC key and nothing else to write."""
 
     def headers(self, webhook_id: str, timestamp: int, body: bytes) -> list[tuple[str, str]]:
         """The headers that identify and sign one request; `timestamp` in Unix seconds.
 
         Id and timestamp are always there, because receivers deduplicate by the id. The hex form
-        has room for one signature: the first key's, so during a rotation list the old key first.
+        has room for one signature: the first HMAC key's, so during a rotation list the old key
+        first.
         """
         headers = [("webhook-id", webhook_id), ("webhook-timestamp", str(timestamp))]
         if self._standard:
-            prefix = f"{webhook_id}.{timestamp}.".encode()
+            content = f"{webhook_id}.{timestamp}.".encode() + body
             signatures = []
-            for prepared in self._prepared:
-                mac = prepared.copy()
-                mac.update(prefix)
-                mac.update(body)
-                signatures.append("v1," + base64.b64encode(mac.digest()).decode("ascii"))
+            for key in self._keys:
+                if isinstance(key, hmac.HMAC):
+                    mac = key.copy()
+                    mac.update(content)
+                    version, signature = "v1", mac.digest()
+                else:
+                    version, signature = "v1a", key.sign(content)
+                signatures.append(f"{version}," + base64.b64encode(signature).decode("ascii"))
             headers.append(("webhook-signature", " ".join(signatures)))
-        if self._hex_header is not None:
-            mac = self._prepared[0].copy()
+        if self._hex_header is not None and self._first is not None:
+            mac = self._first.copy()
             mac.update(body)
             headers.append((self._hex_header, mac.hexdigest()))
         return headers
@@ -49,11 +62,12 @@ class Signer:
     def lines(self, webhook_id: str, timestamp: int, body: bytes) -> bytes:
         """`headers` as the bytes that go out, each line with its end; the id holds only the
         characters that `Event.id` allows."""
-        if len(self._prepared) != 1 or not self._standard or self._hex_header is not None:
+        only = self._only
+        if only is None:
             pairs = self.headers(webhook_id, timestamp, body)
             return "".join([f"{name}: {value}\r\n" for name, value in pairs]).encode("ascii")
         identity = webhook_id.encode("ascii")
-        mac = self._prepared[0].copy()
+        mac = only.copy()
         mac.update(b"%b.%d." % (identity, timestamp))
         mac.update(body)
         return b"webhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: v1,%b\r\n" % (

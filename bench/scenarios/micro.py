@@ -19,9 +19,9 @@ from bench.results import Result, medians
 from bench.session import Measures, Session
 from bench.subjects import SECRET
 from dispatcherd.config.model import DecodeConfig, LimitsConfig, PostgresConfig
-from dispatcherd.config.secrets import parse_key
 from dispatcherd.decode import Decoder
 from dispatcherd.delivery import Attempt, Claim, Delivery, Outcome, OutcomeKind, Reason
+from dispatcherd.keys import parse_key
 from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
 from dispatcherd.record import claims, deployment

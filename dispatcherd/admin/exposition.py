@@ -82,6 +82,14 @@ def _counters(m: Metrics) -> Iterator[Metric]:
     for reason, count in m.quarantined.items():
         quarantined.add_metric([reason.word], count)
     yield quarantined
+    violations = CounterMetricFamily(
+        "dispatcherd_catalogue_violations",
+        "Events that are not by the catalogue",
+        labels=["type", "reason"],
+    )
+    for (event_type, reason), count in m.violations.items():
+        violations.add_metric([event_type, reason.word], count)
+    yield violations
     paused = CounterMetricFamily(
         "dispatcherd_paused_seconds", "Time in which intake stood still", labels=["cause"]
     )

@@ -1,4 +1,4 @@
-"""The loopback HTTP surface: `/metrics`, `/healthz`, `/readyz`.
+"""The loopback HTTP surface: `/metrics`, `/healthz`, `/readyz`, and the published facts.
 
 Invariant: it answers from memory and waits for no part. Leaves out: operators' actions (a later
 issue; the command line has them).
@@ -12,8 +12,10 @@ import orjson
 from aiohttp import web
 
 from dispatcherd import __version__
+from dispatcherd.admin import facts
 from dispatcherd.admin.exposition import Exposition
-from dispatcherd.config.model import AdminConfig
+from dispatcherd.config.model import Config
+from dispatcherd.errors import ConfigError
 
 Missing = Callable[[], dict[str, str]]
 """What stands in the way of readiness: part → reason; empty when ready."""
@@ -22,7 +24,10 @@ Missing = Callable[[], dict[str, str]]
 class AdminServer:
     """Serves on host:port from start to stop."""
 
-    def __init__(self, config: AdminConfig, exposition: Exposition, missing: Missing) -> None:
+    def __init__(
+        self, config: Callable[[], Config], exposition: Exposition, missing: Missing
+    ) -> None:
+        """`config`: the configuration in force; a reload changes what is published."""
         self._config = config
         self._exposition = exposition
         self._missing = missing
@@ -35,9 +40,11 @@ class AdminServer:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._health)
         app.router.add_get("/readyz", self._ready)
+        app.router.add_get(facts.PATH, self._facts)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._config.host, self._config.port)
+        admin = self._config().admin
+        site = web.TCPSite(self._runner, admin.host, admin.port)
         await site.start()
         return int(self._runner.addresses[0][1])
 
@@ -47,7 +54,7 @@ class AdminServer:
             await self._runner.cleanup()
 
     async def _index(self, _request: web.Request) -> web.Response:
-        text = f"dispatcherd {__version__}\n\n/metrics  /healthz  /readyz\n"
+        text = f"dispatcherd {__version__}\n\n/metrics  /healthz  /readyz  {facts.PATH}\n"
         return web.Response(text=text)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
@@ -62,6 +69,14 @@ class AdminServer:
         if missing:
             return _json({"status": "not ready", "missing": missing}, 503)
         return _json({"status": "ready"}, 200)
+
+    async def _facts(self, _request: web.Request) -> web.Response:
+        try:
+            answer = _json(facts.document(self._config()), 200)
+        except ConfigError as error:
+            return _json({"error": str(error), "path": facts.PATH}, 404)
+        answer.headers["cache-control"] = "public, max-age=300"
+        return answer
 
 
 def _json(content: object, status: int) -> web.Response:

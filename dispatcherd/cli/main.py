@@ -8,63 +8,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from functools import wraps
+import time
 from importlib.util import find_spec
 from typing import Any
 
 import click
 
 from dispatcherd import __version__
-from dispatcherd.config.model import Config
-from dispatcherd.errors import ConfigError, DispatcherdError
-
-CONFIG_OPTION = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(dir_okay=False),
-    envvar="DISPATCHERD_CONFIG",
-    help="Path of config.yaml (or $DISPATCHERD_CONFIG).",
+from dispatcherd.cli.keys import facts, keys
+from dispatcherd.cli.options import (
+    CATALOGUE_OPTION,
+    CONFIG_OPTION,
+    JSON_OPTION,
+    explained,
+    read_config,
 )
-_MOST_PROBLEMS = 50
-JSON_OPTION = click.option(
-    "--json", "as_json", is_flag=True, help="One JSON document or line each."
-)
-
-
-def explained(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Errors that are meant for a person are printed, and become exit codes."""
-
-    @wraps(command)
-    def run(*args: Any, **options: Any) -> Any:
-        try:
-            return command(*args, **options)
-        except ConfigError as error:
-            for problem in error.problems[:_MOST_PROBLEMS]:
-                _complain(f"config: {problem}")
-            if len(error.problems) > _MOST_PROBLEMS:
-                _complain(f"config: {len(error.problems)} problems in all")
-            sys.exit(2)
-        except DispatcherdError as error:
-            _complain(f"dispatcherd: {error}")
-            sys.exit(1)
-        except KeyboardInterrupt:
-            sys.exit(130)
-
-    return run
-
-
-def _complain(text: str) -> None:
-    from dispatcherd.log import under_journald
-
-    click.echo(("<3>" if under_journald(sys.stderr, os.environ) else "") + text, err=True)
-
-
-def read_config(path: str | None) -> Config:
-    """The configuration of a command; without a path, defaults and environment."""
-    from dispatcherd.config.load import load_config
-
-    return load_config(path, os.environ)
+from dispatcherd.cli.receiving import conformance, receive, send_test
+from dispatcherd.cli.verify import verify
+from dispatcherd.errors import ConfigError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -92,23 +53,36 @@ def check_config(
     config_path: str | None, no_secrets: bool, no_credentials: bool, quiet: bool
 ) -> None:
     """Check a configuration and print it as it is in force, secrets masked."""
+    from dispatcherd.admin.facts import unpublished
     from dispatcherd.config.check import check_runnable
     from dispatcherd.config.secrets import load_secrets
     from dispatcherd.config.show import effective
+    from dispatcherd.conformity import Rules
 
     config = read_config(config_path)
     problems = check_runnable(config)
     if problems:
         raise ConfigError(problems)
+    notes = []
     if not no_secrets:
-        load_secrets(config, os.environ, credentials=not no_credentials)
+        secrets = load_secrets(config, os.environ, credentials=not no_credentials)
+        notes = [
+            f"endpoint {name} signs with an Ed25519 key that facts.keys does not list as in force "
+            "now: receivers that trust the published keys refuse it"
+            for name in unpublished(config, secrets.endpoint_keys, time.time())
+        ]
+    rules = Rules.of(config.catalogue)
     if quiet:
         return
     click.echo(effective(config), nl=False)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     plural = "" if len(config.endpoints) == 1 else "s"
     click.echo(f"ok: {len(config.endpoints)} endpoint{plural}", err=True)
     if not config.endpoints:
         click.echo("note: endpoints is empty: every event is settled unsent", err=True)
+    if rules is not None:
+        click.echo(f"ok: {rules.types} event types in {config.catalogue.path}", err=True)
 
 
 @cli.command()
@@ -230,6 +204,87 @@ def publish(
     publish_events(read_config(config_path), bootstrap, topic, path, key, events)
 
 
+@cli.group()
+def events() -> None:
+    """The event catalogue: which event types there are, and what their data looks like."""
+
+
+@events.command("list")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@JSON_OPTION
+@explained
+def events_list(config_path: str | None, path: str | None, as_json: bool) -> None:
+    """Show the event types."""
+    from dispatcherd.cli.events import directory, list_types
+
+    list_types(directory(config_path, path), as_json)
+
+
+@events.command("show")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.argument("event_type", metavar="TYPE")
+@click.option("--version", help="Default: the newest that is not deprecated.")
+@JSON_OPTION
+@explained
+def events_show(
+    config_path: str | None, path: str | None, event_type: str, version: str | None, as_json: bool
+) -> None:
+    """Show an event type: its fields, and an example of its data."""
+    from dispatcherd.cli.events import directory, show_type
+
+    show_type(directory(config_path, path), event_type, version, as_json)
+
+
+@events.command("check")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.option("--against", metavar="REF", help="An earlier state: a directory, or a git commit.")
+@JSON_OPTION
+@explained
+def events_check(
+    config_path: str | None, path: str | None, against: str | None, as_json: bool
+) -> None:
+    """Check the catalogue: schemas and examples valid, every field described; with --against, that
+    no version was changed in a way that hurts receivers or producers."""
+    from dispatcherd.cli.events import check, directory
+
+    sys.exit(check(directory(config_path, path, sample=False), against, as_json))
+
+
+@events.command("render")
+@CONFIG_OPTION
+@CATALOGUE_OPTION
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(["html", "markdown", "asyncapi", "openapi"]),
+    help="May be given several times; default: all.",
+)
+@click.option("--out", required=True, type=click.Path(file_okay=False), help="A directory.")
+@click.option("--title", default="Webhook events", show_default=True)
+@click.option("--document-version", default="1.0.0", show_default=True)
+@click.option("--bare", is_flag=True, help="Bodies are the bare data, without an envelope.")
+@explained
+def events_render(
+    config_path: str | None,
+    path: str | None,
+    formats: tuple[Any, ...],
+    out: str,
+    title: str,
+    document_version: str,
+    bare: bool,
+) -> None:
+    """Write the catalogue as documents for those who receive the events: a page of HTML, Markdown,
+    AsyncAPI 3.0, OpenAPI 3.1."""
+    from dispatcherd.cli.events import directory, render
+    from dispatcherd.events.render import About
+
+    render(directory(config_path, path), formats, out, About(title, document_version, bare))
+
+
 @cli.command()
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
 @click.option("--events", default=3_000, show_default=True, type=click.IntRange(100, 200_000))
@@ -239,6 +294,10 @@ def demo(keep: bool, events: int) -> None:
     from dispatcherd.demo.main import run_demo
 
     sys.exit(run_demo(events=events, keep=keep))
+
+
+for other in (keys, facts, verify, send_test, receive, conformance):
+    cli.add_command(other)
 
 
 @cli.command()

@@ -8,6 +8,8 @@ everything the pipeline does, and what systemd is told when (supervision).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import faulthandler
 import gc
 import os
@@ -26,36 +28,54 @@ from dispatcherd.config.check import check_runnable
 from dispatcherd.config.load import load_config
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets, load_secrets
-from dispatcherd.config.show import changed
+from dispatcherd.config.show import RELOADED, changed
+from dispatcherd.conformity import Rules
 from dispatcherd.errors import AdminUnavailable, ConfigError, DispatcherdError
 from dispatcherd.notify import Notifier
 from dispatcherd.pipeline import Pipeline
 
 logger = log.get("dispatcherd.run")
 
+_M_MMAP_THRESHOLD = -3
+_LARGE_BYTES = 262_144
+
 
 def run_daemon(path: str | None) -> int:
-    """Run until stopped; the exit code. Raises ConfigError before anything has been started."""
+    """Run until stopped; the exit code. Raises ConfigError or CatalogueError before anything has
+    been started."""
     config = load_config(path, os.environ)
     problems = check_runnable(config)
     if problems:
         raise ConfigError(problems)
     secrets = load_secrets(config, os.environ)
+    rules = Rules.of(config.catalogue)
     log.configure(config.log)
     # The watchdog kills with SIGABRT: the log then shows where the loop stood still.
     faulthandler.enable()
+    _give_large_blocks_back()
     # The long-lived objects of the imports need not be looked at by every collection.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    daemon = Daemon(path, config, secrets)
+    daemon = Daemon(path, config, secrets, rules)
     return uvloop.run(daemon.run())
+
+
+def _give_large_blocks_back() -> None:
+    """What is freed of fetches, batches and bodies goes back to the system at once. By default
+    glibc raises the size from which it does so with each block that is freed, up to 32 MiB, and
+    keeps what is smaller in pieces: several times what is in use (mallopt(3), M_MMAP_THRESHOLD)."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 class Daemon:
     """One process: pipeline, admin surface, signals, service manager."""
 
-    def __init__(self, path: str | None, config: Config, secrets: Secrets) -> None:
+    def __init__(
+        self, path: str | None, config: Config, secrets: Secrets, rules: Rules | None
+    ) -> None:
+        self._rules = rules
         self._path = path
         self._config = config
         self._secrets = secrets
@@ -65,7 +85,7 @@ class Daemon:
 
     async def run(self) -> int:
         """Start, work, stop in order. 0 after a stop that was asked for, 1 after a failure."""
-        pipeline = Pipeline(self._config, self._secrets)
+        pipeline = Pipeline(self._config, self._secrets, self._rules)
         supervision = Supervision(
             Notifier.from_environ(os.environ),
             pipeline.missing,
@@ -76,8 +96,10 @@ class Daemon:
         try:
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(supervision.run())
+                summing_up = group.create_task(_sum_up_the_log())
                 await self._work(pipeline, supervision)
                 watching.cancel()
+                summing_up.cancel()
             return 0
         except BaseExceptionGroup as failures:
             causes = list(_leaves(failures))
@@ -88,7 +110,7 @@ class Daemon:
 
     async def _work(self, pipeline: Pipeline, supervision: Supervision) -> None:
         admin = AdminServer(
-            self._config.admin,
+            lambda: self._config,
             Exposition(pipeline.metrics, lambda: gauges(pipeline)),
             pipeline.missing,
         )
@@ -158,7 +180,9 @@ class Daemon:
         try:
             config = load_config(self._path, os.environ)
             secrets = load_secrets(config, os.environ)
-            await pipeline.reload(config, secrets)
+            # A large catalogue takes seconds to read, and the loop must turn meanwhile.
+            rules = await asyncio.to_thread(Rules.of, config.catalogue)
+            await pipeline.reload(config, secrets, rules)
         except DispatcherdError as error:
             logger.error("reload_refused", error=str(error))
             return f"the last reload was REFUSED: {error}"
@@ -168,10 +192,18 @@ class Daemon:
         if config.log != self._config.log:
             log.configure(config.log)
         self._config = self._config.model_copy(
-            update={"endpoints": config.endpoints, "log": config.log}
+            update={section: getattr(config, section) for section in RELOADED}
         )
-        logger.info("reloaded", endpoints=len(config.endpoints))
+        logger.info(
+            "reloaded", endpoints=len(config.endpoints), event_types=rules.types if rules else 0
+        )
         return f"a restart is needed for {', '.join(stale)}" if stale else ""
+
+
+async def _sum_up_the_log() -> None:
+    while True:
+        await asyncio.sleep(60)
+        log.sum_up()
 
 
 def _log_failure(cause: BaseException) -> None:

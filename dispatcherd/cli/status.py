@@ -32,7 +32,8 @@ class StatusLine:
             f"{pipeline.quota.total:,} owed",
             _count(pipeline.retries.waiting, "retry", "retries") + " on the wheel",
             f"{pipeline.recorder.rows:,} in the air or unrecorded",
-            "Postgres " + ("ok" if pipeline.recorder.healthy else "UNAVAILABLE"),
+            "Postgres "
+            + ("ok" if pipeline.recorder.healthy else f"UNAVAILABLE ({pipeline.recorder.trouble})"),
             "Kafka " + ("ok" if pipeline.fetching.healthy else "UNAVAILABLE"),
         ]
         return "; ".join(part for part in parts if part)

@@ -10,11 +10,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from ipaddress import ip_network
 from urllib.parse import parse_qsl, urlsplit
 
 from dispatcherd.address import AddressGuard
 from dispatcherd.config.check_endpoint import check_endpoint
+from dispatcherd.config.check_facts import check_facts
+from dispatcherd.config.check_network import check_network
 from dispatcherd.config.check_secret import check_secret
 from dispatcherd.config.model import (
     Config,
@@ -40,7 +41,8 @@ def check(config: Config, from_environment: Collection[str] = ()) -> list[Config
         *_postgres(config, from_environment),
         *_network(config),
         *_decode(config.decode),
-        *_limits(config.limits),
+        *_limits(config.limits, config.decode),
+        *check_facts(config.facts),
     ]
     inline = config.allow_inline_secrets
     problems += check_secret("postgres.password", config.postgres.password, inline)
@@ -190,18 +192,7 @@ def _dsn_trouble(dsn: str) -> str | None:
 
 def _network(config: Config) -> Iterator[ConfigProblem]:
     for i, network in enumerate(config.network.allowed_networks):
-        try:
-            ip_network(network)
-        except ValueError:
-            trouble, remedy = "not a network", "Write a network such as 10.1.0.0/16"
-            try:
-                remedy = f"Write {ip_network(network, strict=False)}"
-                trouble = "not a network: it has bits set behind its prefix"
-            except ValueError:
-                pass
-            yield ConfigProblem(
-                f"network.allowed_networks[{i}]", repr(network[:80]), trouble, remedy
-            )
+        yield from check_network(f"network.allowed_networks[{i}]", network, "10.1.0.0/16")
     proxy = config.network.proxy
     if proxy is not None:
         yield from _proxy(config, proxy)
@@ -249,7 +240,15 @@ def _decode(decode: DecodeConfig) -> Iterator[ConfigProblem]:
         taken[header] = f"the same as decode.{name}"
 
 
-def _limits(limits: LimitsConfig) -> Iterator[ConfigProblem]:
+def _limits(limits: LimitsConfig, decode: DecodeConfig) -> Iterator[ConfigProblem]:
+    if limits.batch_inflated_bytes < decode.max_event_bytes:
+        yield ConfigProblem(
+            "limits.batch_inflated_bytes",
+            str(limits.batch_inflated_bytes),
+            f"below decode.max_event_bytes ({decode.max_event_bytes}): such an event, compressed, "
+            "could not be read",
+            f"Write {4 * decode.max_event_bytes} or more",
+        )
     for small, large in (
         ("lane_deliveries", "memory_deliveries"),
         ("lane_bytes", "memory_bytes"),

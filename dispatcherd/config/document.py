@@ -101,7 +101,7 @@ def read_document(path: str) -> dict[str, Any]:
         line = raw.count(b"\n", 0, error.start) + 1
         raise refuse(f"(line {line})", "not UTF-8", "Save the file as UTF-8") from error
     except yaml.YAMLError as error:
-        raise refuse(*_explained(error)) from None
+        raise refuse(*explained(error)) from None
     except RecursionError:
         raise refuse("(the file)", "nested too deeply", "Mend the brackets") from None
     except (ValueError, LookupError, TypeError):
@@ -115,8 +115,8 @@ def read_document(path: str) -> dict[str, Any]:
     return document
 
 
-def _explained(error: yaml.YAMLError) -> tuple[str, str, str]:
-    """(place, trouble, remedy), with nothing of the text itself."""
+def explained(error: yaml.YAMLError) -> tuple[str, str, str]:
+    """(place, trouble, remedy) of what `parse_yaml` raises, with nothing of the text itself."""
     mark = getattr(error, "problem_mark", None)
     place = f"(line {mark.line + 1}, column {mark.column + 1})" if mark else "(the file)"
     parts = [getattr(error, name, None) for name in ("problem", "reason", "context")]

@@ -242,6 +242,8 @@ class NetworkConfig(Section):
     max_connections: Count = 2_000
     max_connections_per_host: Count = 50
     keepalive_seconds: Annotated[float, Field(ge=0, le=3_600)] = 15.0
+    connection_max_age_seconds: Seconds = 300.0
+    dns_timeout_seconds: Timeout = 5.0
     dns_cache_seconds: Annotated[float, Field(ge=0, le=3_600)] = 10.0
     max_response_body_bytes: Annotated[int, Field(ge=0, le=1_048_576)] = 16_384
     max_response_header_bytes: Annotated[int, Field(ge=1_024, le=1_048_576)] = 16_384
@@ -264,6 +266,14 @@ class DecodeConfig(Section):
     """Of a quarantined record's bytes, this many are kept."""
 
 
+class CatalogueConfig(Section):
+    path: FilePath | None = None
+    """The directory of the event types' files; without it nothing is checked."""
+    on_violation: Literal["warn", "quarantine"] = "warn"
+    on_unknown: Literal["accept", "warn", "quarantine"] = "accept"
+    """A type, or a version of a type, that the catalogue does not have."""
+
+
 class LimitsConfig(Section):
     window_deliveries: Count = 10_000
     """Per partition: deliveries it may run ahead of its watermark."""
@@ -271,6 +281,8 @@ class LimitsConfig(Section):
     memory_deliveries: Count = 30_000
     """All partitions together."""
     memory_bytes: Bytes = 134_217_728
+    batch_inflated_bytes: Bytes = 67_108_864
+    """What one compressed batch of Kafka, and all that one poll reads, may be in memory."""
     lane_deliveries: Count = 1_000
     lane_bytes: Bytes = 16_777_216
     unrecorded_rows: Count = 20_000
@@ -278,6 +290,7 @@ class LimitsConfig(Section):
     unrecorded_bytes: Bytes = 67_108_864
     wheel_deliveries: Count = 20_000
     wheel_bytes: Bytes = 33_554_432
+    """Owed deliveries in memory, of all endpoints together, waiting or due; not in the air."""
     wheel_horizon_seconds: Seconds = 60.0
     """Retries due later than this wait in Postgres only."""
     park_after_seconds: Seconds = 5.0
@@ -299,6 +312,20 @@ class AdminConfig(Section):
     """0: any free port, named in the log."""
 
 
+class PublicKeyConfig(Section):
+    public_key: str
+    not_before: str | None = None
+    not_after: str | None = None
+    """RFC 3339, such as 2027-01-01T00:00:00Z."""
+
+
+class FactsConfig(Section):
+    egress: list[str] = []
+    """Networks (CIDR) that webhooks come from, as receivers see them."""
+    keys: list[PublicKeyConfig] = []
+    """Public keys that receivers may trust."""
+
+
 class LogConfig(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "text"] = "auto"
@@ -311,8 +338,10 @@ class Config(Section):
     endpoints: list[EndpointConfig] = []
     network: NetworkConfig = NetworkConfig()
     decode: DecodeConfig = DecodeConfig()
+    catalogue: CatalogueConfig = CatalogueConfig()
     limits: LimitsConfig = LimitsConfig()
     admin: AdminConfig = AdminConfig()
+    facts: FactsConfig = FactsConfig()
     log: LogConfig = LogConfig()
     shutdown_timeout_seconds: Seconds = 25.0
     """From SIGTERM to exit: attempts finish, then flush, commit, leave the group."""

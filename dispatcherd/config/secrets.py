@@ -6,9 +6,6 @@ Leaves out: signing, and what is wrong with a source before it is read (check_se
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,14 +14,10 @@ from pathlib import Path
 from dispatcherd.config import tls
 from dispatcherd.config.model import Config, EndpointConfig, KafkaTls, SecretSource, TlsConfig
 from dispatcherd.errors import ConfigError, ConfigProblem
+from dispatcherd.keys import SigningKey, parse_key
 
-_PREFIX = "whsec_"
-_ASYMMETRIC = ("whsk_", "whpk_")
 _MOST_BYTES = 65_536
-_MAKE_ONE = (
-    "Make one: python3 -c \"import base64,os;print('whsec_'+base64."
-    'b64encode(os.urandom(32)).decode())"'
-)
+_MAKE_ONE = "Make one: dispatcherd keys new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +37,7 @@ class Access:
 class Secrets:
     """Everything secret that a configuration points to."""
 
-    endpoint_keys: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    endpoint_keys: dict[str, tuple[SigningKey, ...]] = field(default_factory=dict)
     """Endpoint id → signing keys, in the order given."""
     postgres_password: str | None = None
     sasl_password: str | None = None
@@ -90,28 +83,6 @@ def read_secret(source: SecretSource, environ: Mapping[str, str]) -> str:
         if source.credential is not None:
             remedy = f"Add LoadCredential={source.credential}:/path to the unit"
         raise _Unreadable(f"cannot read it: {why}", remedy) from error
-
-
-def parse_key(text: str) -> bytes:
-    """The signing key of a secret: `whsec_` + base64 of 24-64 bytes (Standard Webhooks 1.0), or any
-    other text of at least 16 bytes, taken as it is. Raises ValueError without the content."""
-    if text.startswith(_ASYMMETRIC):
-        raise ValueError("it is an Ed25519 key (whsk_, whpk_), and HMAC needs a secret (whsec_)")
-    if not text.startswith(_PREFIX):
-        key = text.encode()
-        if len(key) < 16:
-            raise ValueError(f"it has {len(key)} bytes; 16 are the least")
-        return key
-    encoded = text.removeprefix(_PREFIX)
-    if not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", encoded):
-        raise ValueError("what follows whsec_ is not base64")
-    try:
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
-    except binascii.Error as error:
-        raise ValueError("what follows whsec_ is not base64") from error
-    if not 24 <= len(key) <= 64:
-        raise ValueError(f"it decodes to {len(key)} bytes; 24 to 64 are allowed")
-    return key
 
 
 def load_secrets(
@@ -184,9 +155,10 @@ class _Reading:
             )
         return text
 
-    def keys(self, at: str, endpoint: EndpointConfig) -> tuple[bytes, ...]:
+    def keys(self, at: str, endpoint: EndpointConfig) -> tuple[SigningKey, ...]:
         found = []
-        for where, source in sources(endpoint):
+        given = sources(endpoint)
+        for where, source in given:
             text = self.text(f"{at}.{where}", source)
             if text is None:
                 continue
@@ -196,6 +168,17 @@ class _Reading:
                 self.problems.append(
                     ConfigProblem(f"{at}.{where}", shown(source), str(error), _MAKE_ONE)
                 )
+        hex_header = endpoint.sign.hex_header
+        if (
+            hex_header is not None
+            and len(found) == len(given) > 0
+            and not any(isinstance(key, bytes) for key in found)
+        ):
+            trouble = "the hex form is HMAC, and there are Ed25519 keys (whsk_) only"
+            remedy = "Add a whsec_ secret, or remove hex_header"
+            self.problems.append(
+                ConfigProblem(f"{at}.sign.hex_header", repr(hex_header), trouble, remedy)
+            )
         return tuple(found)
 
     def access(self, at: str, endpoint: EndpointConfig) -> Access:

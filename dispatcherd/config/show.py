@@ -15,6 +15,9 @@ from pydantic import BaseModel
 
 from dispatcherd.config.model import Config
 
+RELOADED = ("endpoints", "catalogue", "facts", "log")
+"""Sections that a reload takes over."""
+
 _MASK = "***"
 # Greedy on purpose: of a DSN that was written wrongly rather too much is masked than too little.
 _USERINFO = re.compile(r"(://[^:@]*):.*@", re.DOTALL)
@@ -56,11 +59,11 @@ def _mask(value: Any, key: str = "") -> Any:
 
 
 def changed(old: Config, new: Config) -> list[str]:
-    """Keys that differ and need a restart (all but `endpoints` and `log`)."""
+    """Keys that differ and need a restart (all but `RELOADED`)."""
     found = []
     for section in Config.model_fields:
         before, after = getattr(old, section), getattr(new, section)
-        if section in ("endpoints", "log") or before == after:
+        if section in RELOADED or before == after:
             continue
         if not isinstance(after, BaseModel):
             found.append(section)

@@ -26,6 +26,7 @@ from dispatcherd.demo.postgres import EmbeddedPostgres
 from dispatcherd.demo.process import Child, DemoFailed, environment
 from dispatcherd.demo.scenario import GROUP, ROLES, TOPICS
 from dispatcherd.demo.tally import Received
+from dispatcherd.events import SAMPLE
 
 Metrics = dict[tuple[str, ...], float]
 """(name, label values…) → value."""
@@ -114,6 +115,11 @@ class Stand:
             },
             "postgres": {"dsn": self.postgres.dsn},
             "network": {"allowed_networks": ["127.0.0.0/8"]},  # the receivers are on this machine
+            "catalogue": {
+                "path": str(SAMPLE),
+                "on_violation": "quarantine",
+                "on_unknown": "quarantine",
+            },
             "limits": {"park_after_seconds": 2.0},  # 5 by default; the demo is a short one
             "admin": {"port": self._admin_port},
             "log": {"format": "text"},

@@ -16,7 +16,7 @@ from dispatcherd.delivery import Reason, Response
 from dispatcherd.pool import ForbiddenConnect
 from dispatcherd.proxy import ProxyCouldNotConnect, ProxyFailed, ProxyRefused
 
-_OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+_OUT_OF = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _MOST_DETAIL = 200
 _VERIFICATION = {
     # OpenSSL's x509_vfy.h
@@ -89,6 +89,12 @@ def _reason(error: BaseException, cause: BaseException) -> Reason:
         return _VERIFICATION.get(getattr(cause, "verify_code", 0), Reason.TLS_CERTIFICATE)
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, ssl.CertificateError)):
         return Reason.TLS_CERTIFICATE
+    if isinstance(error, OSError) and error.errno in _OUT_OF:  # the resolver too needs a socket
+        return Reason.RESOURCES
+    # Ports are counted for each destination: another one may have some. (It is also said of an
+    # address of a family that this host does not have.)
+    if isinstance(error, OSError) and error.errno == errno.EADDRNOTAVAIL:
+        return Reason.NO_PORT
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return Reason.DNS_FAILED
     if isinstance(cause, ssl.SSLError):
@@ -99,8 +105,6 @@ def _reason(error: BaseException, cause: BaseException) -> Reason:
         return Reason.TLS_FAILED
     if isinstance(error, aiohttp.ClientSSLError):
         return Reason.TLS_FAILED
-    if isinstance(error, OSError) and error.errno in _OUT_OF:
-        return Reason.RESOURCES
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.InvalidURL, UnicodeError)):
         return Reason.CONNECT_FAILED
     # A payload error is a body that ended too early.

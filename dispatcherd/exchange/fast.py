@@ -7,13 +7,15 @@ takes it, the last used first. After a third of `keepalive_seconds` without work
 the connector's pool, where it is kept for the rest.
 
 Invariant: at most `max_connections` are open or being opened, counting those gone back to the
-pool; no idle one is used that its receiver may be about to close (Keep-Alive: timeout). Leaves
+pool; no idle one is used that its receiver may be about to close (Keep-Alive: timeout), and none
+serves for longer than `connection_max_age_seconds`, so that a change in DNS is followed. Leaves
 out: one connection's work (http11), and how many requests a host may have at once (HostSlots).
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections.abc import Callable, Iterable
 from weakref import WeakValueDictionary
@@ -70,6 +72,7 @@ class FastExchange:
         self.clock = clock
         self.keepalive_seconds = config.keepalive_seconds
         self._hold_seconds = config.keepalive_seconds / 3
+        self._max_age = config.connection_max_age_seconds
         self.on_fault: Callable[[BaseException], None] = _report
         self._max_head = config.max_response_header_bytes
         self._max_body = config.max_response_body_bytes
@@ -81,8 +84,9 @@ class FastExchange:
         )
         self._open: dict[HttpConnection, None] = {}
         self._opening: dict[_Opening, None] = {}
-        self._returned: dict[asyncio.Transport, None] = {}
-        """Those that went back to the connector's pool, as far as they may still be open."""
+        self._returned: dict[asyncio.Transport, float] = {}
+        """Those that went back to the connector's pool, as far as they may still be open, and when
+        they were made."""
         self._sweeper: Timer | None = None
         self._swept_at = clock()
         self._closed = False
@@ -165,18 +169,23 @@ class FastExchange:
             raise
         except _LOST_BEFORE as error:
             response = failed(error, 0, sent=False)
-            if response.failure is Reason.RESOURCES:
+            if response.failure in (Reason.RESOURCES, Reason.NO_PORT):
                 self._shed()
             self._settle(opening, response)
             return
         except BaseException as error:
             self.on_fault(error)
             raise
-        self._returned.pop(connection.transport, None)
+        born = self._returned.pop(connection.transport, None)
+        # What was made at one moment must not be made again at one moment.
+        connection.born = self._age_of_new() if born is None else born
         self._open[connection] = None
         self._watch()
         self._forget(opening)
         connection.send(target, opening.lines, opening.body, opening.deadline, opening.flight)
+
+    def _age_of_new(self) -> float:
+        return self.clock() - random.random() * self._max_age / 10
 
     def _too_late(self, opening: _Opening) -> None:
         opening.timer = None
@@ -248,6 +257,9 @@ class FastExchange:
         self._sweeper = None
         now = self.clock()
         for connection in list(self._open):
+            if now - connection.born >= self._max_age:
+                connection.retire()
+                continue
             if connection.flight is not None:
                 continue
             if connection.deadline != connection.seen:
@@ -258,7 +270,7 @@ class FastExchange:
                 connection.drop()
             elif idle >= self._hold_seconds and connection.outlasts(idle + self.keepalive_seconds):
                 connection.go_home()
-                self._returned[connection.transport] = None
+                self._returned[connection.transport] = connection.born
         for transport in [t for t in self._returned if t.is_closing()]:
             del self._returned[transport]
         if self._open or self._returned:

@@ -63,10 +63,12 @@ class HttpConnection:
         "_known",
         "_original",
         "_reader",
+        "_retired",
         "_timer",
         "_timer_at",
         "_unwritten",
         "_write",
+        "born",
         "deadline",
         "flight",
         "idle",
@@ -100,7 +102,9 @@ class HttpConnection:
         self._unwritten = False
         """Some of the request still lies in the transport."""
         self.seen = 0.0
-        self.idle_since = keeper.clock()
+        self.idle_since = self.born = keeper.clock()
+        """Monotonic; `born` is set back by who knows that it was made earlier."""
+        self._retired = False
         # What is not written at once is told by pause_writing. (Not 0: under TLS an empty buffer
         # would count as a full one.)
         transport.set_write_buffer_limits(high=1)
@@ -223,6 +227,8 @@ class HttpConnection:
     @property
     def patience(self) -> float:
         """Seconds for which it may lie idle: less than the receiver says that it keeps it."""
+        if self._retired:
+            return 0.0
         hint = self._reader.keep_seconds
         if hint is None:
             return self._keeper.keepalive_seconds
@@ -237,6 +243,13 @@ class HttpConnection:
         """Close at once, also over what is not written yet."""
         self.transport.abort()
         self._let_go()
+
+    def retire(self) -> None:
+        """Serve no more requests: close now if at rest, else when the answer has come."""
+        self._retired = True
+        self._known = b""  # the short way would put it to rest
+        if self.flight is None:
+            self.drop()
 
     def go_home(self) -> None:
         """Back into the connector's pool, as it was; only when at rest and all is written."""

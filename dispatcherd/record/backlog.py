@@ -172,3 +172,17 @@ async def held_ranges(database: Database, claims: Sequence[Claim]) -> list[HeldR
         )
         for r in rows
     ]
+
+
+async def quarantined(database: Database, claim: Claim, start: int, end: int) -> set[int]:
+    """The offsets from `start` to below `end` whose records lie in quarantine."""
+    async with database.session() as connection:
+        rows = await connection.fetch(
+            'SELECT "offset" FROM quarantine WHERE topic_id = $1 AND partition = $2 '
+            'AND "offset" >= $3 AND "offset" < $4',
+            claim.topic_id,
+            claim.partition,
+            start,
+            end,
+        )
+    return {row["offset"] for row in rows}

@@ -8,7 +8,7 @@ Leaves out: what is in memory (retry) and who asks (look).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -86,14 +86,21 @@ WITH picked AS (
         SELECT d.topic_id, d.partition, d."offset", d.endpoint_id, d.attempts, d.cycle_start, d.due
         FROM deliveries d WHERE d.topic_id = o.topic_id AND d.partition = o.partition
         AND d.endpoint_id = $3 AND d.state = 1 AND d.due <= now() + make_interval(secs => $4)
+        AND (d.topic_id, d.partition, d."offset") NOT IN
+            (SELECT * FROM unnest($7::int[], $8::int[], $9::bigint[]))
         ORDER BY d.due LIMIT $5) d
     ORDER BY d.due LIMIT $5
+), sized AS (
+    SELECT p.*, b.webhook_id, b.type_id, b.version, b.timestamp, b.shape, b.headers, b.body,
+        b.tenant, sum(octet_length(b.body)) OVER (ORDER BY p.due, p.topic_id,
+        p.partition, p."offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+        AS before FROM picked p JOIN bodies b USING (topic_id, partition, "offset")
 )
-SELECT p.topic_id, p.partition, p."offset", p.attempts, p.cycle_start,
-    extract(epoch FROM p.due - now())::float8 AS due_in,
-    b.webhook_id, t.name AS type, b.version, b.timestamp, b.shape, b.headers, b.body, b.tenant
-FROM picked p JOIN bodies b USING (topic_id, partition, "offset")
-JOIN event_types t ON t.id = b.type_id ORDER BY p.due
+SELECT s.topic_id, s.partition, s."offset", s.attempts, s.cycle_start,
+    extract(epoch FROM s.due - now())::float8 AS due_in,
+    s.webhook_id, t.name AS type, s.version, s.timestamp, s.shape, s.headers, s.body, s.tenant
+FROM sized s JOIN event_types t ON t.id = s.type_id
+WHERE s.before IS NULL OR s.before < $6 ORDER BY s.due, s.topic_id, s.partition, s."offset"
 """
 
 
@@ -103,9 +110,12 @@ async def page(
     endpoint_id: int,
     horizon_seconds: float,
     limit: int,
+    most_bytes: int,
+    known: Collection[Key],
     now: float,
 ) -> list[PagedRow]:
-    """At most `limit` deliveries owed to an endpoint, due within the horizon, earliest first."""
+    """Deliveries owed to an endpoint, due within the horizon, earliest first, without those that
+    are `known`: at most `limit`, and none behind the one with which `most_bytes` is reached."""
     by_key = {(c.topic_id, c.partition): c for c in claims}
     async with database.session() as connection:
         rows = await connection.fetch(
@@ -115,6 +125,10 @@ async def page(
             endpoint_id,
             horizon_seconds,
             limit,
+            most_bytes,
+            [key.topic_id for key in known],
+            [key.partition for key in known],
+            [key.offset for key in known],
         )
     paged = []
     for row in rows:

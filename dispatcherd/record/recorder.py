@@ -79,6 +79,9 @@ class Recorder:
         """Held by a flush, and by whoever reads or changes what is owed: what a page shows and what
         is in memory must be of one moment."""
         self.healthy = True
+        self.trouble = ""
+        """Why the last flush was not written, in Postgres's own words; "" while all is well."""
+        self._trouble_kind = ""
         self._open = Gathering()
         self._frozen: Gathering | None = None
         self._number = 0
@@ -356,19 +359,23 @@ class Recorder:
                 self._doubtful = True
                 self._drop_connection()
                 self._metrics.flush_failures += 1
-                if self.healthy:
-                    self.healthy = False
-                    logger.error(
-                        "postgres_unavailable", error=describe(error), unrecorded=self.rows
-                    )
+                self._say_why(error)
                 pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
                 failures += 1
                 await asyncio.sleep(pause)
         self._doubtful = False
         if not self.healthy:
-            self.healthy = True
+            self.healthy, self.trouble = True, ""
             logger.warning("postgres_available_again", unrecorded=self.rows)
         self._metrics.flushed(len(contents.attempts), self._clock() - started)
+
+    def _say_why(self, error: Exception) -> None:
+        """Once for each kind of trouble: a disk that is full is another one than a lost server."""
+        why = describe(error)
+        kind = why.rpartition("(")[2] if why.endswith(")") else type(error).__name__
+        if self.healthy or kind != self._trouble_kind:
+            logger.error("postgres_unavailable", error=why, unrecorded=self.rows)
+        self.healthy, self.trouble, self._trouble_kind = False, why, kind
 
     async def _write_once(self, connection: Connection, contents: Gathering) -> None:
         if self._doubtful and await flush.already_committed(

@@ -42,6 +42,8 @@ from dispatcherd.config.model import (
 )
 from dispatcherd.decode import Decoder
 from dispatcherd.delivery import Claim, Event, OutcomeKind
+from dispatcherd.events.files import parse, read
+from dispatcherd.events.lint import lint
 from dispatcherd.metrics import Metrics
 from dispatcherd.sign import Signer
 from tests.rig.daemon import Daemon
@@ -57,8 +59,9 @@ SERVICE = (ROOT / "systemd" / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCUMENTS = sorted(
-    path for place in (".", "docs", "systemd", "bench", "receiver")
-    for path in (ROOT / place).glob("*.md")
+    path for place in (".", "docs", "systemd", "bench", "receiver", "examples", "examples/*",
+                       "examples/*/*")
+    for path in ROOT.glob(f"{place}/*.md")
 )  # fmt: skip
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M))
@@ -138,7 +141,7 @@ def test_every_dispatcherd_command_line_of_the_readme_exists(line: str) -> None:
 
 
 def test_a_command_line_that_does_not_exist_would_be_noticed() -> None:
-    for wrong in ("retry --everything", "endpoints add x", "deliveries --state lost", "receive"):
+    for wrong in ("retry --everything", "endpoints add x", "deliveries --state lost", "recieve"):
         with pytest.raises(click.UsageError):
             check_command(["dispatcherd", *wrong.split()])
 
@@ -290,6 +293,12 @@ def test_the_minimal_configuration_passes_check_config(tmp_path: Path) -> None:
     environ.pop("BILLING_SECRET", None)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
     assert done.returncode == 2 and "Set BILLING_SECRET" in done.stderr
+
+
+def test_the_event_type_is_in_order(tmp_path: Path) -> None:
+    (tmp_path / "order.shipped.yaml").write_text(the_block("yml"))
+    sources = read(tmp_path)
+    assert lint(parse(sources), sources) == []
 
 
 def test_the_verify_example_takes_what_is_signed_and_nothing_else(

@@ -340,7 +340,7 @@ def test_the_second_wall_stops_what_the_configuration_would_let_through(
 
 def test_names_and_certificates_work_from_within_the_sandbox(rig: Rig, tmp_path: Path) -> None:
     name = "hooks.receiver.test"
-    names = NameServer("127.0.0.153", "127.0.0.1")
+    names = NameServer("127.0.0.153", {"*": ["127.0.0.1"]})
     receiver = TlsReceiver(tmp_path, name)
     try:
         # New files, so that the machine's own are only covered: inside, / is an overlay.

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from dispatcherd.config.document import read_document
 from dispatcherd.config.load import load_config, parse_config
 from dispatcherd.config.model import SecretSource
-from dispatcherd.config.secrets import load_secrets, parse_key, read_secret
+from dispatcherd.config.secrets import load_secrets, read_secret
 from dispatcherd.errors import ConfigError
+from dispatcherd.keys import parse_key
 
 VECTOR = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

@@ -20,7 +20,7 @@ from dispatcherd.config.model import Config
 
 REFERENCE = Path(__file__).parents[2] / "config.yaml"
 TEXT = REFERENCE.read_text("utf-8")
-LIVE = {"kafka.bootstrap_servers", "kafka.topics", "postgres.dsn", "endpoints"}
+LIVE = {"kafka.bootstrap_servers", "kafka.topics", "postgres.dsn", "endpoints", "facts.keys"}
 """What a person changes: these need not stand at their defaults."""
 
 
@@ -116,7 +116,7 @@ def comments() -> Iterator[tuple[str, str]]:
     lines = TEXT.splitlines()
     for path, node in _nodes(yaml.compose(_uncommented_text()), ""):
         row, column = node.start_mark.line, node.start_mark.column
-        while row > 0 and re.match(rf" {{{column}}}#?[a-z]| {{{column - 2}}}- ", lines[row]):
+        while row > 0 and re.match(rf" {{{column}}}#?[a-z]| {{{column - 2}}}#?- ", lines[row]):
             row -= 1
         block = []
         while row >= 0 and re.match(r" *# ", lines[row]):

@@ -74,7 +74,7 @@ async def test_what_is_owed_comes_back_as_it_was(store: Store) -> None:
     claim = await store.claim()
     one = delivery(claim, 7, attempts=3, cycle_start=2)
     await write(store, gathering(1, operations=[operation(one, Change.OWED, due_in=-1)]))
-    [row] = await owed.page(store.database, [claim], 1, 60.0, 10, now=5.0)
+    [row] = await owed.page(store.database, [claim], 1, 60.0, 10, 1 << 20, [], now=5.0)
     found = row.delivery
     assert (found.key, found.attempts, found.cycle_start, found.owed) == (one.key, 3, 2, True)
     for name in ("id", "type", "version", "timestamp", "body", "headers", "shape", "tenant"):

@@ -9,7 +9,12 @@ import asyncio
 import http.client
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import psutil  # type: ignore[import-untyped]
@@ -17,11 +22,14 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.rig import kafka as kafka_part
+from tests.rig.clock import WallClock
 from tests.rig.kafka import KafkaBroker
+from tests.rig.memory import MemoryLimit
 from tests.rig.postgres import Database, PostgresServer
 from tests.rig.producer import Record, publish
 from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
+from tests.rig.small_disk import SmallDisk
 from tests.rig.waiting import wait_for
 
 
@@ -211,3 +219,42 @@ def test_the_proxy_loses_the_answer_to_a_commit_that_happened(
         through.execute("BEGIN; INSERT INTO public.t VALUES (1); COMMIT")
     assert proxy.cuts == 1
     assert database.value("SELECT count(*) FROM public.t") == 1
+
+
+def test_a_process_beyond_its_limit_of_memory_is_killed_and_counted() -> None:
+    try:
+        limit = MemoryLimit(100 << 20)
+    except OSError as error:
+        pytest.skip(f"no group with a limit of memory can be made here: {error}")
+    ended = []
+    for size in (20 << 20, 300 << 20):
+        command = [*limit.prefix(), sys.executable, "-c", f"len(bytearray(b'x') * {size})"]
+        ended.append(subprocess.run(command, timeout=60).returncode)
+    assert ended == [0, -signal.SIGKILL]
+    assert limit.kills() == 1
+    limit.remove()
+
+
+def test_a_small_disk_is_full_and_empty_again() -> None:
+    disk = SmallDisk(4)
+    try:
+        disk.fill()
+        with pytest.raises(OSError, match="No space left"):
+            (disk.folder / "file").write_bytes(b"x" * 10_000)
+        disk.empty()
+        (disk.folder / "file").write_bytes(b"x" * 10_000)
+    finally:
+        disk.remove()
+
+
+def test_a_clock_that_jumps_takes_the_wall_clock_along_and_no_other(tmp_path: Path) -> None:
+    clock = WallClock(tmp_path)
+    clock.jump(3_600)
+    ask = "import time; print(time.time(), time.monotonic())"
+    done = subprocess.run(
+        [sys.executable, "-c", ask],
+        capture_output=True, text=True, timeout=60, env={**os.environ, **clock.environ},
+    )  # fmt: skip
+    wall, monotonic = (float(text) for text in done.stdout.split())
+    assert wall - time.time() == pytest.approx(3_600, abs=60)
+    assert monotonic - time.monotonic() == pytest.approx(0, abs=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import subprocess
@@ -57,6 +58,10 @@ class Daemon:
         self.name = name
         self.port = free_port()
         self.config = {**config, "admin": {"port": self.port}}
+        self.prefix: list[str] = []
+        """A command that runs it, such as one that makes a namespace; it must keep the pid."""
+        self.environ: dict[str, str] = {}
+        """Added to the environment of `run`."""
         self.path = folder / f"{name}.yaml"
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,10 +89,18 @@ class Daemon:
         """Start the process, and wait until it is ready."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dispatcherd", "run", "--config", str(self.path)],
+                [
+                    *self.prefix,
+                    sys.executable,
+                    "-m",
+                    "dispatcherd",
+                    "run",
+                    "--config",
+                    str(self.path),
+                ],
                 stderr=log,
                 stdout=log,
-                env={**os.environ, "DISPATCHERD_LOG__FORMAT": "json"},
+                env={**os.environ, "DISPATCHERD_LOG__FORMAT": "json", **self.environ},
             )
         return self.wait_ready() if wait else self
 
@@ -116,6 +129,10 @@ class Daemon:
             return self._get("/readyz")[0] == 200
         except OSError:
             return False
+
+    def lacking(self) -> dict[str, str]:
+        """What stands in the way of readiness, as /readyz has it: part → reason."""
+        return dict(json.loads(self._get("/readyz")[1]).get("missing", {}))
 
     def wait_ready(self, timeout_seconds: float = 40) -> Daemon:
         """Until it has joined and can record."""
@@ -176,6 +193,11 @@ class Daemon:
     def log(self) -> str:
         """All that it has logged."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def peak_rss_bytes(self) -> int:
+        """The most that was ever resident, as the kernel keeps it (VmHWM)."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
     def rss_bytes(self) -> int:
         """Resident memory."""

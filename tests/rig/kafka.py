@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from confluent_kafka import (
+    OFFSET_BEGINNING,
     Consumer,
     ConsumerGroupTopicPartitions,
     KafkaError,
@@ -94,6 +95,7 @@ class KafkaBroker:
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
             "auto.create.topics.enable": "false",
+            "log.cleaner.backoff.ms": "300",
         }
         if security is not None:
             security.add_to(properties)
@@ -220,6 +222,28 @@ class KafkaBroker:
 
         found = wait_for(ask, 30, f"the coordinator of {group}")[:-1]
         return {p.partition: p.offset for p in found if p.topic == topic and p.offset >= 0}
+
+    def offsets(self, topic: str, partition: int) -> list[int]:
+        """The offset of every record that a partition holds, those of aborted transactions too."""
+        consumer = Consumer(
+            {"bootstrap.servers": self.bootstrap, "group.id": "tests-looking",
+             "isolation.level": "read_uncommitted", "enable.partition.eof": True}
+        )  # fmt: skip
+        try:
+            consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+            found = []
+            while True:
+                message = consumer.poll(30)
+                assert message is not None, f"{topic} cannot be read to its end"
+                error = message.error()
+                if error is None:
+                    found.append(message.offset())
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    return found
+                else:
+                    raise KafkaException(error)
+        finally:
+            consumer.close()
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """The end of each partition."""

@@ -7,18 +7,27 @@ import socket
 import ssl
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
+
+NO_SUCH_NAME, SILENCE = "nxdomain", "silence"
+
+Zone = dict[str, "list[str] | str | Callable[[], list[str]]"]
+"""Name → its IPv4 addresses, or who makes them up for each question, or one of the above. The key
+`*` stands for every other name."""
 
 
 class NameServer:
-    """Answers every question for an A record with one address, on port 53 of a loopback address.
+    """Answers questions for A records from a zone, on port 53 of a loopback address.
 
-    DNS by hand (RFC 1035, section 4): the question is copied, one answer points back at it.
+    DNS by hand (RFC 1035, section 4): the question is copied, each answer points back at it.
     """
 
-    def __init__(self, listen: str, answer: str) -> None:
+    def __init__(self, listen: str, zone: Zone) -> None:
+        self.zone = zone
         self.asked: set[str] = set()
-        self._answer = socket.inet_aton(answer)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind((listen, 53))
         threading.Thread(target=self._serve, daemon=True).start()
@@ -33,16 +42,39 @@ class NameServer:
             while query[at]:
                 labels.append(query[at + 1 : at + 1 + query[at]].decode())
                 at += 1 + query[at]
-            self.asked.add(".".join(labels))
+            name = ".".join(labels)
+            self.asked.add(name)
             question = query[12 : at + 5]
-            found = question[-4:-2] == b"\0\1"
-            head = query[:2] + b"\x81\x80\0\1" + bytes([0, found]) + b"\0\0\0\0"
-            record = b"\xc0\x0c\0\1\0\1\0\0\0\x05\0\4" + self._answer if found else b""
-            self._socket.sendto(head + question + record, asker)
+            is_for_ipv4 = question[-4:-2] == b"\0\1"
+            known = self.zone.get(name, self.zone.get("*", NO_SUCH_NAME))
+            if known == SILENCE:
+                continue
+            code = b"\x81\x83" if known == NO_SUCH_NAME else b"\x81\x80"
+            addresses = known() if callable(known) else known
+            if isinstance(addresses, str) or not is_for_ipv4:
+                addresses = []
+            records = [
+                b"\xc0\x0c\0\1\0\1\0\0\0\x01\0\4" + socket.inet_aton(one) for one in addresses
+            ]
+            head = query[:2] + code + b"\0\1" + bytes([0, len(records)]) + b"\0\0\0\0"
+            self._socket.sendto(head + question + b"".join(records), asker)
 
     def stop(self) -> None:
         """Answer no more."""
         self._socket.close()
+
+
+def asking(listen: str, folder: Path) -> list[str]:
+    """A command before another one, which then asks the name server on `listen` and nobody else (in
+    a mount namespace, where /etc/resolv.conf names it). Skips where that cannot be had."""
+    resolver = folder / "resolv.conf"
+    resolver.write_text(f"nameserver {listen}\noptions timeout:20 attempts:1\n")
+    script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, str(resolver)]
+    tried = subprocess.run([*command, "true"], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"a mount namespace cannot be made here: {tried.stderr.strip()}")
+    return command
 
 
 class TlsReceiver:

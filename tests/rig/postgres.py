@@ -103,12 +103,27 @@ class PostgresServer:
         """Over TCP, so that a proxy can stand before it."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self) -> Database:
-        """A fresh one."""
+    def create_database(self, folder: Path | None = None) -> Database:
+        """A fresh one; its tables lie in `folder`, if one is given (an empty one of root's)."""
         self._databases += 1
         name = f"t{self._databases}"
-        Database(self.dsn()).execute(f"CREATE DATABASE {name}")
+        where = ""
+        if folder is not None:
+            if self._as_user:
+                user = pwd.getpwnam(_USER)
+                os.chown(folder, user.pw_uid, user.pw_gid)
+            Database(self.dsn()).execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
+            where = f" TABLESPACE {name}"
+        Database(self.dsn()).execute(f"CREATE DATABASE {name}{where}")
         return Database(self.dsn(name))
+
+    def set(self, name: str, value: str) -> None:
+        """Change a setting that needs no restart; returns when the server has taken it over."""
+        with (self._data / "postgresql.auto.conf").open("a") as file:
+            file.write(f"{name} = {value}\n")
+        own = Database(self.dsn())
+        own.execute("SELECT pg_reload_conf()")
+        own.wait_until(f"SHOW {name}", value)
 
 
 class Database:

@@ -48,6 +48,27 @@ def publish(bootstrap: str, topic: str, records: Iterable[Record]) -> int:
     return count
 
 
+class Transactions:
+    """A transactional producer: each call is one transaction, ended as told."""
+
+    def __init__(self, bootstrap: str, name: str) -> None:
+        self._producer = Producer(
+            {"bootstrap.servers": bootstrap, "transactional.id": name, "log_level": 0}
+        )
+        self._producer.init_transactions(30)
+
+    def publish(self, topic: str, records: Iterable[Record], commit: bool) -> None:
+        """Publish all, have the broker write them, then commit or abort."""
+        self._producer.begin_transaction()
+        for record in records:
+            self._producer.produce(topic, record.value, key=record.key, partition=record.partition)
+        assert self._producer.flush(30) == 0
+        if commit:
+            self._producer.commit_transaction(30)
+        else:
+            self._producer.abort_transaction(30)
+
+
 def event(number: int, event_type: str = "order.created", size: int = 200) -> bytes:
     """A plausible event with the id `e<number>`."""
     return json.dumps(

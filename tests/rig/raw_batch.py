@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.produce import ProduceRequest
@@ -26,6 +27,18 @@ def batch_with_a_header_name_that_is_not_utf8(values: list[bytes], bad: int) -> 
     raw[at : at + len(_NOT_UTF8)] = _NOT_UTF8
     struct.pack_into(">I", raw, _CRC_AT, calc_crc32c(bytes(raw[_CRC_FROM:])))
     return bytes(raw)
+
+
+CODECS = {"gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+def compressed_batch(codec: str, values: list[bytes]) -> bytes:
+    """A batch of these values, compressed as a whole, however large it is."""
+    builder = _DefaultRecordBatchBuilderPy(2, CODECS[codec], 0, -1, -1, -1, 1 << 31)
+    now = int(time.time() * 1000)  # or retention would soon delete it
+    for index, value in enumerate(values):
+        assert builder.append(index, now, None, value, []) is not None
+    return bytes(builder.build())
 
 
 def produce(bootstrap: str, topic: str, partition: int, batch: bytes) -> int:

@@ -22,7 +22,10 @@ from dispatcherd.delivery import Reason
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
-    loggers = [root, *(logging.getLogger(n) for n in ("dispatcherd", "aiokafka", "asyncio"))]
+    loggers = [
+        root,
+        *(logging.getLogger(n) for n in ("dispatcherd", "aiokafka", "asyncio", "asyncpg")),
+    ]
     handlers, levels = root.handlers[:], [logger.level for logger in loggers]
     yield
     root.handlers[:] = handlers
@@ -228,7 +231,7 @@ def passed(budget: log.Budget, count: int, **fields: Any) -> int:
 
 def test_each_event_and_key_has_a_budget_and_the_rest_is_counted_in_the_next_line() -> None:
     clock = Clock()
-    budget = log.Budget(20, clock)
+    budget = log.Budget(20, clock, errors_per_minute=1_000)
     assert passed(budget, 1_000, endpoint="a") == 20
     assert passed(budget, 1_000, endpoint="b") == 20
     assert passed(budget, 5, event="other", endpoint="a") == 5
@@ -278,14 +281,61 @@ def test_a_flood_of_different_keys_is_bounded_and_does_not_renew_a_spent_budget(
     budget = log.Budget(20, clock)
     assert passed(budget, 100, endpoint="first") == 20
     written = sum(budget.filter(record(endpoint=f"e{number}")) for number in range(100_000))
-    assert written <= 2_020
+    assert written == 80, "more than 100 errors in a minute"
     assert passed(budget, 100, endpoint="first") == 0
+    count, events = budget.sum_up()
+    assert (count, events) == (80 + 100_000 - 80 + 100, f"failed {count}")
+
+
+def test_the_keys_that_are_remembered_are_bounded() -> None:
+    clock = Clock()
+    budget = log.Budget(20, clock, errors_per_minute=10**6)
+    written = sum(budget.filter(record(endpoint=f"e{number}")) for number in range(100_000))
+    assert written <= 2_020
     assert len(budget._spent) <= 2_100
+
+
+def test_a_flood_of_warnings_hides_no_error_and_both_come_back_after_a_minute() -> None:
+    clock = Clock()
+    budget = log.Budget(20, clock, all_per_minute=50, errors_per_minute=5)
+
+    def flood(level: int, count: int) -> int:
+        made = [record(event=f"event{number}") for number in range(count)]
+        for one in made:
+            one.levelno = level
+        return sum(map(budget.filter, made))
+
+    for _ in range(2):
+        assert flood(logging.WARNING, 1_000) == 50
+        assert flood(logging.INFO, 1_000) == 0
+        assert flood(logging.ERROR, 1_000) == 5
+        assert flood(logging.DEBUG, 100) == 100, "they are asked for"
+        clock.now += 60
+
+
+def test_the_sum_is_told_also_when_all_lines_of_the_minute_are_spent() -> None:
+    lines = Lines()
+    for number in range(1_000):
+        lines.logger.warning("flood", endpoint=f"e{number}")
+    log.sum_up()
+    assert len(lines.raw()) == 301
+    assert lines.parsed()[-1]["events"] == "flood 700"
+
+
+def test_what_was_held_back_is_summed_up_with_the_most_frequent_first_and_once() -> None:
+    lines = Lines()
+    for event, count in (("rare", 25), ("frequent", 400), ("single", 1)):
+        for _ in range(count):
+            lines.logger.warning(event)
+    log.sum_up()
+    log.sum_up()
+    told = [line for line in lines.parsed() if line["event"] == "lines_held_back"]
+    assert [(line["count"], line["events"]) for line in told] == [(385, "frequent 380, rare 5")]
 
 
 def test_after_a_flood_new_keys_have_budgets_of_their_own_and_nothing_is_forgotten() -> None:
     clock = Clock()
-    budget = log.Budget(2, clock)
+    budget = log.Budget(2, clock, errors_per_minute=10**6)
     for number in range(3_000):
         passed(budget, 3, endpoint=f"e{number}")
     clock.now += 60

@@ -55,8 +55,10 @@ def test_every_status_has_its_outcome(status: int) -> None:
 FAILURES = [
     reason
     for reason in Reason
-    if Reason.TIMEOUT <= reason <= Reason.RESOURCES and reason is not Reason.INTERRUPTED
+    if Reason.TIMEOUT <= reason <= Reason.NO_PORT
+    and reason not in (Reason.INTERRUPTED, Reason.RESOURCES, Reason.PARTIAL_FAILURE)
 ]
+OURS = {Reason.INTERRUPTED, Reason.RESOURCES}
 
 
 @pytest.mark.parametrize("failure", FAILURES)
@@ -73,7 +75,7 @@ def test_every_reason_of_an_attempt_is_reached_by_a_status_or_is_a_failure() -> 
     by_status = {outcome(Response(status)).reason for status in range(1_000)}
     attempts = {reason for reason in Reason if reason < Reason.LANE_FULL}
     of_a_member = Reason.PARTIAL_FAILURE  # said in a body, not by a status: see failed_members
-    assert by_status | set(FAILURES) | {Reason.INTERRUPTED, of_a_member} == attempts
+    assert by_status | set(FAILURES) | OURS | {of_a_member} == attempts
 
 
 @pytest.mark.parametrize("attempt", [1, 5, 6, 1_000])
@@ -82,6 +84,16 @@ def test_an_attempt_that_our_own_shutdown_cut_is_retried_at_once_whatever_the_co
 ) -> None:
     response = Response(0, Reason.INTERRUPTED, retry_after="1000")
     assert outcome(response, attempt) == Outcome(OutcomeKind.RETRY, Reason.INTERRUPTED, 0.0)
+
+
+@pytest.mark.parametrize("attempt", [1, 5, 6, 1_000])
+def test_without_descriptors_an_attempt_is_retried_in_seconds_whatever_the_count(
+    attempt: int,
+) -> None:
+    response = Response(0, Reason.RESOURCES)
+    waits = [outcome(response, attempt, draw=draw).delay_seconds for draw in (0.0, 0.5)]
+    assert waits == [2.0, 3.0]
+    assert outcome(response, attempt).kind is OutcomeKind.RETRY
 
 
 @pytest.mark.parametrize("status", [200, 410])

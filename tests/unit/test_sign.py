@@ -13,17 +13,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from dispatcherd.keys import parse_key
+from dispatcherd.receiver import NoMatchingSignature
+from dispatcherd.receiver.verify import Verifier
 from dispatcherd.sign import Signer
 
 KEY = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 OTHER_KEY = b"n" * 24
-NOW = int(time.time())
-"""The oracle refuses a timestamp that is five minutes away from its own clock."""
+PRIVATE = (
+    "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
+)
+PUBLIC = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4="
+NOW = 1_800_000_000
 
 _ids = st.from_regex(r"[A-Za-z0-9_:@/+=~-]{1,256}", fullmatch=True)
 _keys = st.binary(min_size=24, max_size=64)
 _texts = st.text(max_size=2_000)
 """The oracle decodes a body, so that it can only be asked about text."""
+
+
+def now() -> int:
+    """The oracle refuses a timestamp that is five minutes away from its own clock."""
+    return int(time.time())
 
 
 def oracle(key: bytes) -> Webhook:
@@ -64,12 +75,13 @@ def test_the_reference_implementation_makes_the_same_signature(
 def test_the_reference_implementation_accepts_what_we_sign_and_no_change_of_it(
     id_: str, body: str, key: bytes
 ) -> None:
-    headers = Signer([key]).headers(id_, NOW, body.encode())
+    at = now()
+    headers = Signer([key]).headers(id_, at, body.encode())
     assert accepts(key, headers, body)
     assert not accepts(key, headers, body + " ")
     assert not accepts(key + b"x", headers, body)
     assert not accepts(key, [("webhook-id", id_ + "2"), *headers[1:]], body)
-    later = [headers[0], ("webhook-timestamp", str(NOW + 1)), headers[2]]
+    later = [headers[0], ("webhook-timestamp", str(at + 1)), headers[2]]
     assert not accepts(key, later, body)
 
 
@@ -91,7 +103,7 @@ def test_a_signer_keeps_nothing_of_one_message_for_the_next() -> None:
 
 
 def test_while_a_secret_is_rotated_the_old_and_the_new_one_both_verify() -> None:
-    headers = Signer([KEY, OTHER_KEY]).headers("evt_1", NOW, b"{}")
+    headers = Signer([KEY, OTHER_KEY]).headers("evt_1", now(), b"{}")
     signatures = dict(headers)["webhook-signature"].split(" ")
     assert len(set(signatures)) == 2
     assert all(signature.startswith("v1,") for signature in signatures)
@@ -100,12 +112,56 @@ def test_while_a_secret_is_rotated_the_old_and_the_new_one_both_verify() -> None
     assert not accepts(b"third" * 6, headers, "{}")
 
 
+# --- Ed25519 ---------------------------------------------------------------------------------
+
+
+def test_an_ed25519_key_makes_the_signature_of_svixs_vector() -> None:
+    """The specification quotes this signature without its input; the input is that of Svix's own
+    test (svix-webhooks, `test_asymmetric_key_signing`). Ed25519 has one signature per input."""
+    headers = Signer([parse_key(PRIVATE)]).headers(
+        "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, b'{"test": 2432232314}'
+    )
+    assert headers[-1] == (
+        "webhook-signature",
+        "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+    )
+
+
+@given(body=st.binary(max_size=300), id_=_ids, timestamp=st.integers(0, 2**33))
+def test_a_receiver_with_the_public_key_takes_it_and_no_change_of_it(
+    body: bytes, id_: str, timestamp: int
+) -> None:
+    headers = Signer([parse_key(PRIVATE)]).headers(id_, timestamp, body)
+    verifier = Verifier([PUBLIC])
+    assert verifier.verify(headers, body, timestamp).id == id_
+    with pytest.raises(NoMatchingSignature):
+        verifier.verify(headers, body + b" ", timestamp)
+
+
+def test_hmac_and_ed25519_stand_beside_each_other_in_the_order_given() -> None:
+    both = Signer([parse_key(PRIVATE), KEY, OTHER_KEY], hex_header="X-Sig")
+    headers = both.headers("evt_1", NOW, b"{}")
+    versions = [s.partition(",")[0] for s in dict(headers)["webhook-signature"].split(" ")]
+    assert versions == ["v1a", "v1", "v1"]
+    assert headers[-1] == ("X-Sig", hmac.new(KEY, b"{}", "sha256").hexdigest())
+    for secret in (PUBLIC, KEY, OTHER_KEY):
+        assert Verifier([secret]).verify(headers, b"{}", NOW).id == "evt_1"
+
+
+def test_an_ed25519_key_alone_has_no_hex_form() -> None:
+    headers = Signer([parse_key(PRIVATE)], standard=False, hex_header="X-Sig")
+    assert [name for name, _ in headers.headers("evt_1", NOW, b"")] == [
+        "webhook-id",
+        "webhook-timestamp",
+    ]
+
+
 # --- the older hex form --------------------------------------------------------------------
 
 
 def test_the_hex_form_is_the_digest_of_the_body_alone_by_the_first_key() -> None:
     signer = Signer([KEY, OTHER_KEY], hex_header="X-Webhook-Signature")
-    headers = signer.headers("evt_1", NOW, b"{}")
+    headers = signer.headers("evt_1", now(), b"{}")
     assert headers[-1] == ("X-Webhook-Signature", hmac.new(KEY, b"{}", "sha256").hexdigest())
     assert accepts(KEY, headers, "{}")
 

@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcherd.exchange import header_lines
+from dispatcherd.keys import SigningKey, parse_key
+from dispatcherd.receiver.signing import new_key_pair
 from dispatcherd.sign import Signer
 
 _IDS = st.from_regex(re.compile(r"[A-Za-z0-9_:@/+=~-]{1,256}", re.ASCII), fullmatch=True)
 
+ED25519 = parse_key(new_key_pair()[0])
+
 
 @given(
-    st.lists(st.binary(min_size=1, max_size=64), max_size=3),
+    st.lists(st.binary(min_size=1, max_size=64) | st.just(ED25519), max_size=3),
     st.booleans(),
     st.sampled_from([None, "X-Webhook-Signature"]),
     _IDS,
@@ -24,7 +28,12 @@ _IDS = st.from_regex(re.compile(r"[A-Za-z0-9_:@/+=~-]{1,256}", re.ASCII), fullma
     st.binary(max_size=100),
 )
 def test_lines_are_the_headers_as_they_go_out(
-    keys: list[bytes], standard: bool, hex_header: str | None, identity: str, at: int, body: bytes
+    keys: list[SigningKey],
+    standard: bool,
+    hex_header: str | None,
+    identity: str,
+    at: int,
+    body: bytes,
 ) -> None:
     signer = Signer(keys, standard, hex_header)
     assert signer.lines(identity, at, body) == header_lines(signer.headers(identity, at, body))

@@ -1,0 +1,1 @@
+"""Tools for whoever receives webhooks or implements signatures: verify, send, receive, check."""

@@ -1,0 +1,105 @@
+"""Ed25519 from end to end: signed by the daemon, trusted by its published facts, rotated."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dispatcherd.admin.facts import PATH
+from dispatcherd.receiver import NoMatchingSignature
+from dispatcherd.receiver.published import parse_facts
+from dispatcherd.receiver.signing import new_key_pair
+from dispatcherd.receiver.verify import Verifier
+from tests.rig.daemon import Daemon, config_for
+from tests.rig.kafka import KafkaBroker
+from tests.rig.postgres import Database
+from tests.rig.producer import events, publish
+from tests.rig.receivers import Receivers
+from tests.rig.waiting import wait_for
+
+EGRESS = ["192.0.2.0/24"]
+
+
+def published(one: Daemon) -> bytes:
+    """The document at the admin port."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{one.port}{PATH}", timeout=5) as answer:
+        assert answer.headers["content-type"] == "application/json"
+        return bytes(answer.read())
+
+
+def test_a_receiver_that_knows_the_facts_alone_follows_a_rotation_of_keys(
+    kafka: KafkaBroker,
+    database: Database,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+    tmp_path: Path,
+) -> None:
+    kafka.create_topic(topic, 1)
+    files, public = [tmp_path / "old", tmp_path / "new"], []
+    for file in files:
+        private, theirs = new_key_pair()
+        file.write_text(private + "\n")
+        public.append(theirs)
+    old, new = ({"file": str(file)} for file in files)
+    config = config_for(
+        kafka.bootstrap, database.dsn, topic,
+        [{"id": "a", "url": receivers.url("a"), "secret": old}],
+        facts={"egress": EGRESS, "keys": [{"public_key": public[0]}]},
+    )  # fmt: skip
+    one = daemon(config).migrate().start()
+
+    def send(number: int) -> tuple[dict[str, str], bytes]:
+        publish(kafka.bootstrap, topic, events([number], partitions=1))
+        wait_for(lambda: receivers.accepted("a") == number + 1, 60, "the event")
+        return receivers.ledger("a").kept[-1]
+
+    def reload(keys: list[str], signs: list[dict[str, str]]) -> None:
+        facts = {"egress": EGRESS, "keys": [{"public_key": key} for key in keys]}
+        [endpoint] = one.config["endpoints"]
+        changed = {**endpoint, "secret": signs[0], "secrets": signs[1:]}
+        one.write({**one.config, "facts": facts, "endpoints": [changed]})
+        before = one.log().count('"reloaded"')
+        one.signal(1)
+        wait_for(lambda: one.log().count('"reloaded"') > before, 20, "the reload")
+
+    def trusted() -> Verifier:
+        return Verifier(parse_facts(published(one)).public_keys)
+
+    def accepts(verifier: Verifier, headers: dict[str, str], body: bytes) -> bool:
+        try:
+            verifier.verify(headers, body, int(headers["webhook-timestamp"]))
+        except NoMatchingSignature:
+            return False
+        return True
+
+    at_first = trusted()
+    headers, body = send(0)
+    assert headers["webhook-signature"].startswith("v1a,")
+    assert accepts(at_first, headers, body) and not accepts(at_first, headers, body + b" ")
+
+    reload(public, [old])  # the new key is announced before it signs
+    announced = trusted()
+    reload(public, [old, new])
+    both, body = send(1)
+    assert [s[:4] for s in both["webhook-signature"].split(" ")] == ["v1a,", "v1a,"]
+    assert accepts(at_first, both, body) and accepts(announced, both, body)
+
+    reload(public[1:], [new])
+    headers, body = send(2)
+    assert accepts(announced, headers, body) and accepts(trusted(), headers, body)
+    assert not accepts(at_first, headers, body)
+
+
+def test_without_addresses_nothing_is_published(
+    kafka: KafkaBroker, database: Database, topic: str, daemon: Callable[..., Daemon]
+) -> None:
+    kafka.create_topic(topic, 1)
+    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, [])).migrate().start()
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        published(one)
+    assert caught.value.code == 404 and b"facts.egress" in caught.value.read()

@@ -1,0 +1,135 @@
+"""Postgres out of disk, read-only, out of connections: intake pauses, says why, and resumes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import asyncpg
+import pytest
+
+from tests.acceptance.checks import assert_recorded_once, wait_all_accepted, wait_settled
+from tests.rig.daemon import Daemon, config_for
+from tests.rig.kafka import KafkaBroker
+from tests.rig.postgres import PostgresServer
+from tests.rig.producer import Flow
+from tests.rig.receivers import Receivers
+from tests.rig.small_disk import SmallDisk
+from tests.rig.waiting import wait_for
+
+UNRECORDED = 500
+
+
+@pytest.fixture
+def disk(own_postgres: PostgresServer) -> Iterator[SmallDisk]:
+    """Where the database's tables lie."""
+    small = SmallDisk(64)
+    (small.folder / "tables").mkdir()
+    yield small
+    own_postgres.stop()
+    small.remove()
+
+
+def _stands_still(one: Daemon, reason: str) -> None:
+    """The reason is named, intake has stopped, and nothing is in memory past its bound."""
+    wait_for(lambda: reason in one.log(), 60, f"{reason} in the log")
+    wait_for(lambda: reason in one.lacking().get("postgres", ""), 10, f"{reason} in /readyz")
+    before = _paused_seconds(one)
+    wait_for(lambda: _paused_seconds(one) > before + 0.2, 60, "intake to pause")
+    assert one.metric("dispatcherd_unrecorded_rows") <= UNRECORDED
+
+
+def _paused_seconds(one: Daemon) -> float:
+    found = one.metrics()
+    return sum(v for (name, _), v in found.items() if name == "dispatcherd_paused_seconds_total")
+
+
+def _resumes(one: Daemon, receivers: Receivers) -> None:
+    wait_for(lambda: one.metric("dispatcherd_postgres_up") == 1, 60, "Postgres to be up again")
+    seen = receivers.accepted("all")
+    wait_for(lambda: receivers.accepted("all") > seen, 60, "work resumed")
+
+
+class _Hog:
+    """Takes every connection that the server has left."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._loop = asyncio.new_event_loop()
+        self._held: list[asyncpg.Connection] = []
+
+    def take_all(self) -> None:
+        self._loop.run_until_complete(self._take_all())
+
+    async def _take_all(self) -> None:
+        """And throw the daemon out, so that it needs new ones."""
+        own = await asyncpg.connect(self._dsn)
+        self._held.append(own)
+        while True:
+            await own.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'dispatcherd'"
+            )
+            try:
+                while True:
+                    self._held.append(await asyncpg.connect(self._dsn))
+            except asyncpg.TooManyConnectionsError:
+                left = await own.fetchval(
+                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dispatcherd'"
+                )
+                if not left:
+                    return
+
+    def let_go(self) -> None:
+        for connection in self._held:
+            connection.terminate()
+        self._held.clear()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
+
+
+def test_postgres_full_read_only_or_out_of_connections_costs_nothing_but_time(
+    kafka: KafkaBroker,
+    own_postgres: PostgresServer,
+    disk: SmallDisk,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    kafka.create_topic(topic, 8)
+    database = own_postgres.create_database(disk.folder / "tables")
+    endpoints = [{"id": "all", "url": receivers.url("all")}]
+    limits = {"unrecorded_rows": UNRECORDED}
+    config = config_for(kafka.bootstrap, database.dsn, topic, endpoints, limits=limits)
+    one = daemon(config).migrate().start()
+    pid = one.pid
+    flow = Flow(kafka.bootstrap, topic, at_once=200, pause_seconds=0.1)
+    flow.start()
+    wait_for(lambda: receivers.accepted("all") > 300, 30, "load")
+
+    disk.fill()
+    _stands_still(one, "53100")
+    disk.empty()
+    _resumes(one, receivers)
+
+    own_postgres.set("default_transaction_read_only", "on")
+    _stands_still(one, "25006")
+    own_postgres.set("default_transaction_read_only", "off")
+    _resumes(one, receivers)
+
+    hog = _Hog(own_postgres.dsn())
+    hog.take_all()
+    _stands_still(one, "53300")
+    hog.let_go()
+    _resumes(one, receivers)
+
+    count = flow.stop()
+    wait_all_accepted(receivers, "all", range(count))
+    wait_settled(kafka, database, topic)
+    assert_recorded_once(database)
+    recorded = database.value("SELECT count(DISTINCT exchange_id) FROM attempts WHERE sent")
+    assert recorded == sum(counts[0] for counts in receivers.summary().values())
+    assert one.lacking() == {}
+    assert one.running() and one.pid == pid
+    assert one.peak_rss_bytes() < 200 << 20
+    one.stop()
