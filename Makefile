@@ -45,12 +45,21 @@ compiled: $(COMPILED)/.built ## Compile the hot modules, in a copy of the tree: 
 test-compiled: compiled ## Run all tests against the compiled modules
 	cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -q -n 3 --dist loadfile
 
+faults: $(STAMP) ## Break every part and check every promise (ONLY=soak SEED=7 SECONDS=60)
+	$(BIN)/python -m tests.faults --isolation 1.5 $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  $(if $(ONLY)$(SECONDS),,--write docs/reliability.md) $(ARGS)
+
 bench: $(STAMP) ## Measure (QUICK=1: two minutes, a smoke test; SCENARIO=drain ARGS='--runs 3')
 	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench $(or $(SCENARIO),all) $(if $(QUICK),--quick) $(ARGS)
 
 bench-peers: ## The same for another engine, where Go is present
 	@$(MAKE) --no-print-directory bench SCENARIO=peers
+
+docs: $(STAMP) ## Build the documentation site into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 check: $(STAMP) ## Lint, format, types and the direction of imports
 	$(BIN)/ruff check .
@@ -65,4 +74,4 @@ lock: $(STAMP) ## Write requirements.lock anew: hashes of what constraints.txt p
 audit: $(STAMP) ## Known vulnerabilities in the pins, by ADVISORIES=a folder or zip (exit 3: could not look)
 	@$(BIN)/python supply/audit.py $(if $(ADVISORIES),--advisories $(ADVISORIES))
 
-.PHONY: help env demo parts test matrix compiled test-compiled bench bench-peers check lock audit
+.PHONY: help env demo parts test matrix compiled test-compiled faults bench bench-peers docs check lock audit

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from dispatcherd import log
@@ -86,14 +87,9 @@ class Pipeline:
         deadline = time.monotonic() + config.start_timeout_seconds
         await self._wait_for("postgres", self._check_schema, deadline)
         cluster_id = await self._wait_for("kafka", self.consumer.cluster_id, deadline)
-        async with self.database.session() as connection:
-            self.incarnation = await deployment.register(
-                connection, config.kafka.group_id, cluster_id
-            )
-            await self.catalogue.load(connection)
-            await migrate.make_day_partitions(connection, config.postgres.partitions_ahead_days)
+        await self._wait_for("postgres", partial(self._register, cluster_id), deadline)
         self._build()
-        await self.registrations.apply(write=True)
+        await self._wait_for("postgres", partial(self.registrations.apply, write=True), deadline)
         await self._wait_for("kafka", self.consumer.start, deadline)
 
     async def abandon(self) -> None:
@@ -225,6 +221,15 @@ class Pipeline:
     async def _check_schema(self) -> None:
         async with self.database.session() as connection:
             await migrate.check_schema(connection, self._config.postgres.schema_name)
+
+    async def _register(self, cluster_id: str) -> None:
+        config = self._config
+        async with self.database.session() as connection:
+            self.incarnation = await deployment.register(
+                connection, config.kafka.group_id, cluster_id
+            )
+            await self.catalogue.load(connection)
+            await migrate.make_day_partitions(connection, config.postgres.partitions_ahead_days)
 
     async def _wait_for(self, part: str, attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
         """Repeat until the part answers; gives up, with its last words, at the deadline, also in

@@ -10,16 +10,15 @@ redis-server        a store of the receiving side: tests/integration/receiver
 systemd             tests/acceptance/test_units.py, test_service.py
 procps              kill, in the units
 openssl             certificates: tests/rig/names.py
-php-cli             code of the event documents: tests/integration/test_verify_samples.py
-ruby                the same
 nginx-light         a receiver of its kind: tests/integration/test_exchange_servers.py
 chromium            the page of dispatcherd receive: tests/rig/browser.py
 faketime            a wall clock that jumps: tests/acceptance/test_clock_jumps.py
 tinyproxy-bin       an egress proxy: tests/integration/test_proxy.py
+prometheus          promtool, for systemd/alerts.yaml: tests/acceptance/test_site.py
 util-linux          unshare, nsenter, setpriv, pivot_root: tests/rig/systemd.py
-php-cli             examples/receivers/php
+php-cli             examples/receivers/php, tests/integration/test_verify_samples.py
 php-sqlite3         the same
-ruby                examples/receivers/ruby
+ruby                examples/receivers/ruby, tests/integration/test_verify_samples.py
 ruby-webrick        the same
 mono-mcs            examples/receivers/csharp
 mono-runtime        the same

@@ -115,7 +115,7 @@ class FastExchange:
                 return
         opening = _Opening(target, lines, body, deadline, flight)
         self._opening[opening] = None
-        opening.timer = self.wheel.schedule(deadline, self._too_late, opening)
+        opening.timer = self.wheel.schedule(deadline, self._expired, opening)
         opening.task = asyncio.get_running_loop().create_task(self._connect(opening))
 
     def interrupt(self, flight: Flight | None = None) -> int:
@@ -163,6 +163,11 @@ class FastExchange:
                 "POST", target.url, loop=asyncio.get_running_loop(), ssl=target.tls or True
             )
             held = await self._connector.connect(request, [], _NO_TIMEOUT)
+            if self.clock() >= opening.deadline:
+                # The process was frozen, and its partitions may be another's by now.
+                held.close()
+                self._too_late(opening)
+                return
             connection = HttpConnection(self, held, target.idle)
         except asyncio.CancelledError:
             self._settle(opening, Response(0, Reason.INTERRUPTED, INTERRUPTED, sent=False))
@@ -187,8 +192,11 @@ class FastExchange:
     def _age_of_new(self) -> float:
         return self.clock() - random.random() * self._max_age / 10
 
-    def _too_late(self, opening: _Opening) -> None:
+    def _expired(self, opening: _Opening) -> None:
         opening.timer = None
+        self._too_late(opening)
+
+    def _too_late(self, opening: _Opening) -> None:
         self._settle(
             opening,
             Response(0, Reason.CONNECT_TIMEOUT, "not connected by the deadline", sent=False),

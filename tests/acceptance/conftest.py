@@ -13,7 +13,9 @@ from tests.rig import kafka as kafka_part
 from tests.rig.daemon import Daemon
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database, PostgresServer
+from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
+from tests.rig.waiting import free_port
 
 
 def need_kafka() -> None:
@@ -27,10 +29,18 @@ def need_kafka() -> None:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+def kafka_proxy() -> Iterator[Proxy]:
+    """Before the shared broker, for who bootstraps from `kafka.proxied`."""
+    proxy = Proxy(free_port())
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_proxy: Proxy) -> Iterator[KafkaBroker]:
     """The shared broker: for tests that do it no harm."""
     need_kafka()
-    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"), kafka_proxy)
     broker.start()
     yield broker
     broker.stop()

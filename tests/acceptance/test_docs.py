@@ -15,7 +15,7 @@ import sys
 import time
 import tomllib
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,9 +23,6 @@ import click
 import orjson
 import pytest
 import yaml
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
-from pydantic import BaseModel
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from dispatcherd import __version__, batch
@@ -47,6 +44,15 @@ from dispatcherd.events.lint import lint
 from dispatcherd.metrics import Metrics
 from dispatcherd.sign import Signer
 from tests.rig.daemon import Daemon
+from tests.rig.documents import (
+    blocks,
+    check_command,
+    codes,
+    model_keys,
+    parsed,
+    table,
+    walk,
+)
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database
 from tests.rig.receivers import Receivers
@@ -68,68 +74,21 @@ MAKE_TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.M))
 _UNITS = {"s": 1, "min": 60, "h": 3600}
 
 
-def parsed(text: str) -> list[Token]:
-    """A document as CommonMark with tables."""
-    return MarkdownIt("commonmark").enable("table").parse(text)
-
-
-def walk(tokens: list[Token]) -> Iterator[Token]:
-    """Every token, those within lines too."""
-    for token in tokens:
-        yield token
-        yield from walk(token.children or [])
-
-
-def blocks(language: str) -> list[str]:
-    """The README's fenced blocks of one language."""
-    return [t.content for t in parsed(README) if t.type == "fence" and t.info == language]
-
-
 def the_block(language: str) -> str:
     """The README's only fenced block of a language."""
-    [block] = blocks(language)
+    [block] = blocks(README, language)
     return block
 
 
 def shell_lines() -> list[str]:
     """Every command of the README's `sh` blocks, without comments."""
-    lines = [line.split(" #")[0].rstrip() for b in blocks("sh") for line in b.splitlines()]
+    lines = [line.split(" #")[0].rstrip() for b in blocks(README, "sh") for line in b.splitlines()]
     return [line for line in lines if line]
 
 
-def codes(text: str) -> list[str]:
-    """What stands `so` in a document."""
-    return [t.content for t in walk(parsed(text)) if t.type == "code_inline"]
-
-
-def tables(text: str) -> list[list[list[str]]]:
-    """Table → row (the head first) → cell, as Markdown."""
-    found: list[list[list[str]]] = []
-    for token in parsed(text):
-        if token.type == "table_open":
-            found.append([])
-        elif token.type == "tr_open":
-            found[-1].append([])
-        elif token.type == "inline" and found and token.map and token.level > 2:
-            found[-1][-1].append(token.content)
-    return found
-
-
 def the_table(head: str) -> dict[str, str]:
-    """First column → second column, backticks taken off, of the README's table with that head."""
-    [table] = [t for t in tables(README) if t[0][0].strip("`") == head]
-    return {row[0].strip("`"): row[1] for row in table[1:]}
-
-
-def check_command(words: list[str]) -> None:
-    """Parse a `dispatcherd` command line without running it; raises click's UsageError."""
-    command: click.Command = cli
-    assert words[0] == "dispatcherd"
-    rest = words[1:]
-    while isinstance(command, click.Group):
-        context = click.Context(command)
-        _, command, rest = command.resolve_command(context, rest)  # type: ignore[assignment]
-    command.make_context(command.name, rest)
+    """See `documents.table`: one of the README's."""
+    return table(README, head)
 
 
 # --- commands ----------------------------------------------------------------------------------
@@ -201,15 +160,6 @@ def test_every_relative_link_leads_to_a_file(path: Path) -> None:
 
 
 # --- keys, names and figures -------------------------------------------------------------------
-
-
-def model_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every key of the configuration, sections too; an endpoint's keys stand without a prefix."""
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        for inner in (field.annotation, *get_args(field.annotation)):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from model_keys(inner, "" if inner is EndpointConfig else f"{prefix}{name}.")
 
 
 def test_every_configuration_key_that_the_readme_names_exists() -> None:
@@ -382,7 +332,9 @@ def test_who_follows_the_readme_gets_a_webhook_that_verifies(
     config += "network:\n  allowed_networks: [127.0.0.0/8]\n"
     (tmp_path / "config.yaml").write_text(config)
     set_up, publish = (
-        b.splitlines() for b in blocks("sh") if b.startswith(("export", "dispatcherd publish"))
+        b.splitlines()
+        for b in blocks(README, "sh")
+        if b.startswith(("export", "dispatcherd publish"))
     )
     exports = [line for line in set_up if line.startswith("export")]
     assert set_up[-1] == "dispatcherd run"

@@ -137,6 +137,33 @@ def test_postgres_unreachable_without_a_reset_recovers_within_its_timeouts(
     proxy.stop()
 
 
+def test_postgres_lost_at_start_while_kafka_is_waited_for_is_waited_for_too(
+    kafka: KafkaBroker,
+    own_postgres: PostgresServer,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    kafka.create_topic(topic, 8)
+    database = own_postgres.create_database()
+    brokers, server = Proxy(int(kafka.bootstrap.split(":")[1])), Proxy(own_postgres.port)
+    brokers.cut()
+    dsn = database.dsn.replace(f":{own_postgres.port}/", f":{server.port}/")
+    config = config_for(f"127.0.0.1:{brokers.port}", dsn, topic, _endpoints(receivers))
+    one = daemon(config).migrate().start(wait=False)
+    wait_for(lambda: "waiting_for_part" in one.log(), 30, "the wait for Kafka")
+    server.cut()
+    brokers.heal()
+    wait_for(lambda: one.log().count("waiting_for_part") == 2, 30, "the wait for Postgres")
+    server.heal()
+    one.wait_ready()
+    publish(kafka.bootstrap, topic, events(range(100)))
+    _all_arrive(kafka, own_postgres, receivers, topic, 100)
+    one.stop()
+    brokers.stop()
+    server.stop()
+
+
 def test_kafka_restarted_resumes(
     own_kafka: KafkaBroker,
     postgres_server: PostgresServer,

@@ -13,6 +13,7 @@ import socket
 import pytest
 
 from dispatcherd.delivery import Reason, Response
+from dispatcherd.exchange import FastExchange
 from dispatcherd.exchange.answer import AnswerReader
 from dispatcherd.exchange.http11 import HttpConnection
 from tests.rig.exchanges import Poster, Posters, all_of, only_fast, poster, posters, until
@@ -72,6 +73,20 @@ async def test_no_connection_by_the_deadline_is_named_and_nothing_was_sent(
             filler.close()
     assert (response.status, response.failure) == (0, Reason.CONNECT_TIMEOUT)
     assert not response.sent
+
+
+@only_fast
+async def test_a_connection_that_comes_after_the_deadline_sends_nothing(poster: Poster) -> None:
+    """A process that was frozen finds its connections made before it finds its timers run out."""
+    assert isinstance(poster.exchange, FastExchange)
+    async with hostile(answering(OK)) as server:
+        late = asyncio.create_task(poster.post(server.url, seconds=20))
+        await asyncio.sleep(0)  # it has posted, and is not connected yet
+        poster.exchange.clock = lambda: poster.timers.now() + 30
+        response = await late
+        assert (response.failure, response.sent) == (Reason.CONNECT_TIMEOUT, False)
+        await until(lambda: server.peers and server.open == 0, "the connection is closed")
+        assert not server.requests and len(poster.exchange) == 0
 
 
 # --- no connection -----------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from tests.rig.proxy import Proxy
 from tests.rig.waiting import free_port, wait_for
 
 _COORDINATOR_STARTS = {
@@ -68,9 +69,15 @@ class Security(Protocol):
 
 
 class KafkaBroker:
-    """One broker; its data and its port outlive a restart."""
+    """One broker; its data and its port outlive a restart.
 
-    def __init__(self, folder: Path, security: Security | None = None) -> None:
+    With a proxy, a second listener stands behind it: who bootstraps from `proxied` speaks to the
+    broker through the proxy only, and everybody else goes past it.
+    """
+
+    def __init__(
+        self, folder: Path, proxy: Proxy | None = None, security: Security | None = None
+    ) -> None:
         fetch()
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
@@ -99,6 +106,13 @@ class KafkaBroker:
         }
         if security is not None:
             security.add_to(properties)
+        self.proxied = self.bootstrap
+        if proxy is not None:
+            self.proxied = f"127.0.0.1:{proxy.port}"
+            properties["inter.broker.listener.name"] = "PLAINTEXT"
+            properties["listeners"] += f",PROXIED://127.0.0.1:{proxy.target}"
+            properties["advertised.listeners"] += f",PROXIED://{self.proxied}"
+            properties["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
         self._properties = folder / "server.properties"
         self._properties.write_text("\n".join(f"{k}={v}" for k, v in properties.items()))
         subprocess.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pwd
 import shutil
@@ -91,13 +92,16 @@ class PostgresServer:
 
     def freeze(self) -> None:
         """SIGSTOP to every process of it: it answers nothing and resets nothing."""
-        for process in self._processes():
-            process.send_signal(signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         for process in self._processes():
-            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a backend that has just ended
+                process.send_signal(number)
 
     def dsn(self, database: str = "postgres") -> str:
         """Over TCP, so that a proxy can stand before it."""

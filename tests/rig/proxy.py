@@ -19,7 +19,7 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
-        self._target = target
+        self.target = target
         self._mode = "pass"
         self._cut_after: bytes | None = None
         self.cuts = 0
@@ -44,7 +44,7 @@ class Proxy:
             self._reset(writer)
             return
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            there, back = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             self._reset(writer)
             return

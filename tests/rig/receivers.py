@@ -1,10 +1,14 @@
 """Receivers that count: a process of its own, many endpoints by path, manners set at run time.
 
-`python -m tests.rig.receivers PORT` is the process; `Receivers` starts it and asks it.
+`python -m tests.rig.receivers PORT [JOURNAL]` is the process; `Receivers` starts it and asks it.
 Manners: `{"do": "ok"}`, `{"do": "status", "status": 503, "headers": {…}}`, `{"do": "fail_first",
 "times": 2}` (per webhook-id), `{"do": "fail_members", "every": 3}` (each, when it first comes in a
 batch), `{"do": "hang"}`, `{"do": "slow", "seconds": 0.5}`,
 `{"do": "drop"}`. Every endpoint unpacks a JSON array as a batch.
+
+The journal, where one is asked for, has two lines a request, fields separated by tabs: as it
+arrives `A number time endpoint user-agent webhook-attempt ids` (ids separated by commas), and as it
+ends `E number time status` (0: no answer was given). Times are Unix seconds.
 """
 
 from __future__ import annotations
@@ -15,8 +19,10 @@ import http.client
 import json
 import subprocess
 import sys
-from collections import Counter, defaultdict, deque
-from typing import Any
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any, TextIO
 
 import orjson
 from aiohttp import web
@@ -26,8 +32,35 @@ from tests.rig.waiting import free_port, wait_for
 _KEPT_REQUESTS = 200
 
 
+class _Journal:
+    """What arrived and how it ended, a line each, written through at once."""
+
+    def __init__(self, file: TextIO | None) -> None:
+        self._file = file
+        self._number = 0
+
+    def arrived(self, name: str, request: web.Request, members: list[str]) -> int:
+        self._number += 1
+        if self._file is not None:
+            agent = request.headers.get("user-agent", "")
+            attempt = request.headers.get("webhook-attempt", "")
+            told = (name, agent, attempt, ",".join(members))
+            self._write("A", self._number, *told)
+        return self._number
+
+    def ended(self, number: int, status: int) -> None:
+        if self._file is not None:
+            self._write("E", number, status)
+
+    def _write(self, kind: str, number: int, *fields: object) -> None:
+        assert self._file is not None
+        print(kind, number, f"{time.time():.4f}", *fields, sep="\t", file=self._file)
+
+
 class _Endpoint:
-    def __init__(self) -> None:
+    def __init__(self, name: str, journal: _Journal) -> None:
+        self._name = name
+        self._journal = journal
         self.manner: dict[str, Any] = {"do": "ok"}
         self.requests = 0
         self.received: Counter[str] = Counter()
@@ -48,6 +81,7 @@ class _Endpoint:
         self.requests += 1
         webhook_id = request.headers.get("webhook-id", "")
         members = [m["id"] for m in orjson.loads(body)] if body[:1] == b"[" else [webhook_id]
+        number = self._journal.arrived(self._name, request, members)
         self.received.update(members)
         self.attempts[webhook_id] += 1
         if len(self.kept) < _KEPT_REQUESTS or self.requests % 50 == 0:
@@ -66,6 +100,8 @@ class _Endpoint:
             )
         if 200 <= answer.status < 300:
             self.accepted.update(m for m in members if m not in failed)
+        dropped = request.transport is None or request.transport.is_closing()
+        self._journal.ended(number, 0 if dropped else answer.status)
         return answer
 
     def _fails_first(self, member: str) -> bool:
@@ -93,8 +129,20 @@ class _Endpoint:
         return web.Response()
 
 
-async def _serve(port: int) -> None:
-    endpoints: dict[str, _Endpoint] = defaultdict(_Endpoint)
+class _Endpoints(dict[str, _Endpoint]):
+    """Made as they are first named."""
+
+    def __init__(self, journal: _Journal) -> None:
+        super().__init__()
+        self._journal = journal
+
+    def __missing__(self, name: str) -> _Endpoint:
+        made = self[name] = _Endpoint(name, self._journal)
+        return made
+
+
+async def _serve(port: int, file: TextIO | None) -> None:
+    endpoints = _Endpoints(_Journal(file))
 
     async def deliver(request: web.Request) -> web.StreamResponse:
         return await endpoints[request.match_info["name"]].answer(request)
@@ -149,10 +197,11 @@ class Ledger:
 class Receivers:
     """The process, and questions to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Path | None = None) -> None:
         self.port = free_port()
+        written = [] if journal is None else [str(journal)]
         self._process = subprocess.Popen([sys.executable, "-m", "tests.rig.receivers",
-                                          str(self.port)])  # fmt: skip
+                                          str(self.port), *written])  # fmt: skip
         wait_for(self._answers, 20, "the receivers")
 
     def _answers(self) -> bool:
@@ -199,4 +248,8 @@ class Receivers:
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(_serve(int(sys.argv[1])))
+    if len(sys.argv) > 2:
+        with open(sys.argv[2], "w", buffering=1) as journal:
+            uvloop.run(_serve(int(sys.argv[1]), journal))
+    else:
+        uvloop.run(_serve(int(sys.argv[1]), None))
