@@ -25,9 +25,8 @@ _ROWS = "[...document.querySelectorAll('#requests li')].map(row => row.innerText
 async def at_home(page: Page, one: Asking) -> None:
     await page.size(1280, 800)
     await page.open(one.url)
-    await page.until(
-        "document.getElementById('url')?.textContent.startsWith('http')", "what there is"
-    )
+    known = "document.getElementById('url')?.textContent.startsWith('http')"
+    await page.until(known, "what there is")
 
 
 async def test_the_page_shows_what_comes_changes_the_answer_and_sends_again(
