@@ -31,7 +31,7 @@ from dispatcherd.handover import Handover
 from dispatcherd.intake import Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
-from dispatcherd.pool import HostSlots, connector, own_addresses
+from dispatcherd.pool import connector, own_addresses
 from dispatcherd.quota import Quota
 from dispatcherd.record import deployment, listen, migrate
 from dispatcherd.record.catalogue import Catalogue
@@ -42,6 +42,7 @@ from dispatcherd.registrations import Registrations
 from dispatcherd.reread import Rereader
 from dispatcherd.retry import Retries
 from dispatcherd.send import Sender
+from dispatcherd.slots import HostSlots
 from dispatcherd.startup import Startup
 from dispatcherd.timers import Timers
 
