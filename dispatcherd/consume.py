@@ -14,11 +14,12 @@ import contextlib
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 
 from dispatcherd import diagnosis, inflate, log
 from dispatcherd.config.model import KafkaConfig
@@ -28,6 +29,23 @@ logger = log.get(__name__)
 
 Record = Any
 """aiokafka's ConsumerRecord: offset, timestamp (ms), key, value, headers."""
+
+_send = AIOKafkaConnection.send
+
+
+def _send_or_break(
+    connection: AIOKafkaConnection, request: Any, expect_response: bool = True
+) -> Awaitable[Any]:
+    """uvloop raises RuntimeError for a transport that was closed under the connection; aiokafka
+    foresees an OSError there, and any other error ends its task that fetches, without a word."""
+    try:
+        return cast(Awaitable[Any], _send(connection, request, expect_response))
+    except RuntimeError as error:
+        connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        raise kafka_errors.KafkaConnectionError(f"connection lost: {error}") from error
+
+
+AIOKafkaConnection.send = _send_or_break
 
 
 class MembershipLost(Exception):

@@ -2,8 +2,8 @@
 
 aiokafka inflates a batch whole, whatever it grows to: 6.5 KB of zstd can be 200 MB. It has no place
 where a codec can be passed in, so the names by which its record parsers find their codecs are set
-to the ones below. That is the only thing of aiokafka that is replaced; a version in which the names
-are not found is refused at the start.
+to the ones below. (One more thing of aiokafka is replaced, in `consume`.) A version in which the
+names are not found is refused at the start.
 
 Invariant: no batch is inflated past `most_bytes`, and no one poll inflates more than that in all,
 but for its first batch. Leaves out: what is done about such a batch (consume, fetch).

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from aiokafka import TopicPartition
 
 from dispatcherd.config.model import KafkaConfig
 from dispatcherd.consume import Consumer
@@ -231,11 +232,16 @@ def test_empty_group_offsets_start_from_progress_and_not_from_the_policy(
     assert receivers.ledger("single").received.total() == 600
 
 
+def _consumer(kafka: KafkaBroker, topic: str) -> Consumer:
+    config = KafkaConfig(bootstrap_servers=[kafka.bootstrap], topics=[topic])
+    return Consumer(config, most_inflated_bytes=1_000_000)
+
+
 async def test_a_kafka_client_that_has_stopped_fetching_is_an_error_and_not_silence(
     kafka: KafkaBroker, topic: str
 ) -> None:
     kafka.create_topic(topic, 1)
-    consumer = Consumer(KafkaConfig(bootstrap_servers=[kafka.bootstrap], topics=[topic]))
+    consumer = _consumer(kafka, topic)
     await consumer.start()
     assert await consumer.poll([], 0) == {}
     reader = consumer.client._fetcher.error_future
@@ -243,4 +249,39 @@ async def test_a_kafka_client_that_has_stopped_fetching_is_an_error_and_not_sile
     await asyncio.wait({reader})
     with pytest.raises(LogError, match="stopped fetching"):
         await consumer.poll([], 0)
+    await consumer.stop(5)
+
+
+async def test_a_connection_to_kafka_that_is_closed_underneath_is_made_again(
+    kafka: KafkaBroker, topic: str
+) -> None:
+    """uvloop's own error for it is none that aiokafka foresees: it ended the fetching for good."""
+    kafka.create_topic(topic, 1)
+    consumer = _consumer(kafka, topic)
+    assigned = asyncio.Event()
+    consumer.on_assigned = lambda tps: assigned.set()
+    consumer.on_revoked = lambda tps: None
+    await consumer.start()
+    await asyncio.wait_for(assigned.wait(), 30)
+    partition = TopicPartition(topic, 0)
+    consumer.begin(partition, 0)
+    host, port = kafka.bootstrap.split(":")
+    connections = consumer.client._client._conns
+    broken, kept = list(connections.values()), []
+    for connection in broken:
+        _, closed = await asyncio.open_connection(host, int(port))
+        closed.transport.abort()
+        await closed.wait_closed()
+        with pytest.raises(RuntimeError):
+            closed.write(b"x")
+        kept.append(connection._writer)  # or it is closed, and that would be noticed in time
+        connection._writer = closed
+    async with asyncio.timeout(30):
+        while not set(connections.values()).isdisjoint(broken):
+            await consumer.poll([partition], 0.1)
+    publish(kafka.bootstrap, topic, events(range(3), partitions=1))
+    found: list[object] = []
+    async with asyncio.timeout(30):
+        while len(found) < 3:
+            found += (await consumer.poll([partition], 0.5)).get(partition, [])
     await consumer.stop(5)

@@ -29,7 +29,7 @@ class Stand:
         self.authority = Authority(folder / "authority")
         self.stranger = Authority(folder / "stranger", "a stranger")
         self.secured = Secured(folder, self.authority)
-        self.broker = KafkaBroker(folder / "kafka", self.secured)
+        self.broker = KafkaBroker(folder / "kafka", security=self.secured)
         self._folder = folder
 
     def sasl(self, mechanism: str, password: str = PASSWORD) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def _recorded_once(ledger: Ledger, matched: Matched) -> Iterator[Violation]:
     lives = {life.process: life for life in ledger.lives}
     latest: dict[str, float] = {}
     for row in ledger.recorded:
-        latest[row.process] = max(row.at + row.took, latest.get(row.process, 0.0))
+        latest[row.process] = max(row.ended, latest.get(row.process, 0.0))
     for exchange in matched.exchanges:
         process = exchange.process
         yield from _one_row(ledger, exchange, lives.get(process), latest.get(process, 0.0))

@@ -79,6 +79,17 @@ class Recorded:
     def place(self) -> Place:
         return self.partition, self.offset
 
+    @property
+    def ended(self) -> float:
+        """When it was over; a process that was frozen as it began has a time of its beginning that
+        is too late."""
+        return min(self.at + self.took, self.recorded)
+
+    @property
+    def begun(self) -> float:
+        """When the process set about it: see `ended`."""
+        return min(self.at, self.ended - self.took)
+
 
 @dataclass(frozen=True, slots=True)
 class Owed:

@@ -30,7 +30,7 @@ class Exchange:
     def at(self) -> float:
         """When it was begun, as far as is known: what a frozen process began may arrive late."""
         if self.row is not None:
-            return self.row.at
+            return self.row.begun
         assert self.arrival is not None
         return self.arrival.at
 

@@ -65,7 +65,7 @@ class _Judge:
             return Cause.CRASH if crashed(self._life(first)) else Cause.NONE
         if not row.delivered:
             return Cause.LOST_ANSWER
-        if self._moved(first.place[0], first.process, row.at, row.recorded):
+        if self._moved(first.place[0], first.process, row.begun, row.recorded):
             return Cause.REBALANCE
         return Cause.NONE
 

@@ -293,6 +293,20 @@ def test_what_a_frozen_process_had_begun_may_arrive_after_another_has_sent_it() 
     assert causes == [Cause.LOST_ANSWER]
 
 
+def test_a_process_frozen_as_it_begins_an_attempt_has_begun_it_before() -> None:
+    ledger = good()
+    # Frozen from 5.9 to 9.0, between reading its clock and noting the time: the row says 9.0, but
+    # that it took 3.2 s until 9.1.
+    ledger.lives[0] = Life("first.1", 11, 0.0)
+    ledger.recorded.append(_row(3, 4.5))
+    ledger.arrivals.append(_arrival(4, 9.0))
+    late = replace(_row(4, 9.0, status=0), took=3.2, recorded=9.15)
+    ledger.recorded.append(late)
+    assert late.begun == pytest.approx(5.95)
+    causes = [r.cause for r in repeats(ledger, match(ledger)) if r.first.place == (0, 4)]
+    assert causes == [Cause.LOST_ANSWER]
+
+
 def test_what_came_last_may_be_unrecorded_at_a_kill_however_long_it_waited() -> None:
     ledger = good()
     # Postgres did not answer: what e2 and e3 came to waited until the process was killed.
