@@ -10,6 +10,7 @@ from setuptools import setup
 
 COMPILED = (
     "batch",
+    "budget",
     "concurrency",
     "decode",
     "delivery",
@@ -34,6 +35,7 @@ COMPILED = (
     "route",
     "send",
     "sign",
+    "slots",
     "timers",
     "wheel",
 )

@@ -11,7 +11,7 @@ and is regained slowly, by a fifth in a second, so that few exchanges fail in fi
 Invariant: but for that, the limit stays between `_LEAST` and the configured total; exchanges that
 have been under way for long (a receiver that hangs) are counted on top, so that they take nobody's
 place. Pure.
-Leaves out: measuring (timers), and holding to it (pool.HostSlots).
+Leaves out: measuring (timers), and holding to it (slots.HostSlots).
 """
 
 from __future__ import annotations

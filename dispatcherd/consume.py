@@ -252,7 +252,9 @@ class Consumer:
                     max_records=max_records or self.at_once,
                 )
             self.last_inflated = spent.bytes
-            if self.at_once < self._config.max_poll_records and spent.bytes * 4 < spent.most_bytes:
+            if self.at_once < self._config.max_poll_records and (
+                4 * _value_bytes(found) < self._most_inflated
+            ):
                 self.at_once = min(self.at_once * 2, self._config.max_poll_records)
             return found
         except inflate.PollTooLarge:
@@ -336,6 +338,10 @@ class Consumer:
             await asyncio.wait({stopping}, timeout=1)
             return False
         return not stopping.cancelled() and stopping.exception() is None
+
+
+def _value_bytes(found: dict[TopicPartition, list[Record]]) -> int:
+    return sum(len(record.value or b"") for records in found.values() for record in records)
 
 
 async def first_readable(

@@ -8,6 +8,7 @@ becomes of a record (intake) and which partitions are ours (claim).
 from __future__ import annotations
 
 import asyncio
+import gc
 
 from aiokafka import TopicPartition
 
@@ -142,11 +143,11 @@ class FetchLoop:
     # --- what compressed batches become in memory ---------------------------------------------
 
     def _is_laden(self) -> bool:
-        """Whether what waits to be taken in is as much as may wait."""
+        """Whether so much waits to be taken in that there is no room for another poll's."""
         waiting = self._intake.fetched
         if not waiting:
             return False
-        return sum(self._sizes.get(tp, 0) for tp in waiting) > self._most_waiting
+        return sum(self._sizes.get(tp, 0) for tp in waiting) > self._most_waiting // 2
 
     def _weigh(self, found: dict[TopicPartition, list[Record]], asked: int) -> None:
         if not self._consumer.last_inflated and not self._sizes:
@@ -163,6 +164,13 @@ class FetchLoop:
             if tp in self._ownership.reading:
                 self._consumer.begin(tp, self._intake.fetched[tp].records[-1].offset + 1)
         self._half_read.clear()
+        self._free_what_was_dropped()
+
+    def _free_what_was_dropped(self) -> None:
+        """What the client drops of a batch that it has read in part is a cycle (its iterator holds
+        itself): it would lie in memory, inflated, until the collector comes by itself."""
+        if inflate.live_bytes() > self._most_waiting // 2:
+            gc.collect()
 
     async def _answer_doubts(self) -> bool:
         try:
@@ -214,6 +222,7 @@ class FetchLoop:
         for tp in tps:
             if tp in reading:
                 self._consumer.begin(tp, reading[tp].window.position)
+        self._free_what_was_dropped()
 
     async def _find_unreadable(self, free: list[TopicPartition]) -> None:
         """The client failed on a batch, and threw away what it had read of other partitions in the

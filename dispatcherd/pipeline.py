@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeVar
 
 from dispatcherd import log
 from dispatcherd.address import AddressGuard
@@ -26,14 +24,14 @@ from dispatcherd.config.secrets import Secrets
 from dispatcherd.conformity import Conformity, Rules
 from dispatcherd.consume import Consumer
 from dispatcherd.endpoints import Endpoints
-from dispatcherd.errors import LogUnavailable, StartTimeout, StoreUnavailable
+from dispatcherd.errors import StoreUnavailable
 from dispatcherd.exchange import FastExchange
 from dispatcherd.fetch import FetchLoop
 from dispatcherd.handover import Handover
 from dispatcherd.intake import Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
-from dispatcherd.pool import HostSlots, connector, own_addresses
+from dispatcherd.pool import connector, own_addresses
 from dispatcherd.quota import Quota
 from dispatcherd.record import deployment, listen, migrate
 from dispatcherd.record.catalogue import Catalogue
@@ -44,16 +42,11 @@ from dispatcherd.registrations import Registrations
 from dispatcherd.reread import Rereader
 from dispatcherd.retry import Retries
 from dispatcherd.send import Sender
+from dispatcherd.slots import HostSlots
+from dispatcherd.startup import Startup
 from dispatcherd.timers import Timers
 
 logger = log.get(__name__)
-
-T = TypeVar("T")
-
-_START_REMEDY = (
-    "it was waited for until start_timeout_seconds had passed. Start it, or correct its address in "
-    "the configuration"
-)
 
 
 class Pipeline:
@@ -75,7 +68,7 @@ class Pipeline:
         self.incarnation = 0
         self.built = False
         """The stages exist: before that there is nothing to look at."""
-        self._waiting_for = "postgres", "not asked yet"
+        self._startup: Startup | None = None
         self._stopping = asyncio.Event()
         self._verify = asyncio.Event()
 
@@ -83,14 +76,13 @@ class Pipeline:
 
     async def start(self) -> None:
         """Wait for the parts (bounded, logged), register, reconcile, join. Raises when refused."""
-        config = self._config
-        deadline = time.monotonic() + config.start_timeout_seconds
-        await self._wait_for("postgres", self._check_schema, deadline)
-        cluster_id = await self._wait_for("kafka", self.consumer.cluster_id, deadline)
-        await self._wait_for("postgres", partial(self._register, cluster_id), deadline)
+        self._startup = startup = Startup(self._config.start_timeout_seconds)
+        await startup.until("postgres", self._check_schema)
+        cluster_id = await startup.until("kafka", self.consumer.cluster_id)
+        await startup.until("postgres", partial(self._register, cluster_id))
         self._build()
-        await self._wait_for("postgres", partial(self.registrations.apply, write=True), deadline)
-        await self._wait_for("kafka", self.consumer.start, deadline)
+        await startup.until("postgres", partial(self.registrations.apply, write=True))
+        await startup.until("kafka", self.consumer.start)
 
     async def abandon(self) -> None:
         """Leave the group and close, without draining: after a start that did not end in `run`, or
@@ -231,30 +223,6 @@ class Pipeline:
             await self.catalogue.load(connection)
             await migrate.make_day_partitions(connection, config.postgres.partitions_ahead_days)
 
-    async def _wait_for(self, part: str, attempt: Callable[[], Awaitable[T]], deadline: float) -> T:
-        """Repeat until the part answers; gives up, with its last words, at the deadline, also in
-        the middle of an attempt."""
-        self._waiting_for = part, "no answer yet"
-        warned = False
-        while True:
-            try:
-                async with asyncio.timeout(max(1.0, deadline - time.monotonic())):
-                    answer = await attempt()
-                break
-            except TimeoutError as error:
-                raise StartTimeout(f"{part}: {self._waiting_for[1]}; {_START_REMEDY}") from error
-            except (StoreUnavailable, LogUnavailable) as error:
-                self._waiting_for = part, str(error)
-                if time.monotonic() > deadline:
-                    raise StartTimeout(f"{error}; {_START_REMEDY}") from error
-                if not warned:
-                    logger.warning("waiting_for_part", part=part, error=str(error))
-                warned = True
-                await asyncio.sleep(1)
-        if warned:
-            logger.info("part_is_up", part=part)
-        return answer
-
     # --- running ---------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -373,7 +341,7 @@ class Pipeline:
         if self._stopping.is_set():
             found["process"] = "stopping"
         if not self.built:
-            part, why = self._waiting_for
+            part, why = self._startup.waiting_for if self._startup else ("process", "starting")
             return found | {part: why}
         if not self.recorder.healthy:
             found["postgres"] = f"outcomes cannot be recorded: {self.recorder.trouble}"

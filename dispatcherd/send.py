@@ -35,8 +35,8 @@ from dispatcherd.exchange import Exchange
 from dispatcherd.lane import Lane
 from dispatcherd.metrics import Metrics
 from dispatcherd.outcome import decide, failed
-from dispatcherd.pool import HostSlots
 from dispatcherd.record.recorder import Recorder
+from dispatcherd.slots import HostSlots
 from dispatcherd.timers import Timers
 
 logger = log.get(__name__)

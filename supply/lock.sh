@@ -9,7 +9,7 @@ uv=$1
     echo "# Made by \`make lock\` of pyproject.toml and constraints.txt. To install exactly this:"
     echo "#     pip install --require-hashes --no-deps -r requirements.lock"
     echo "#     pip install --no-deps --no-build-isolation ."
-    echo setuptools | "$uv" pip compile --quiet pyproject.toml - --extra receiver \
+    echo setuptools | "$uv" pip compile --quiet pyproject.toml - \
         --constraint constraints.txt --python-version 3.11 --universal --generate-hashes \
         --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 } >requirements.lock.new

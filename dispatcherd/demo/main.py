@@ -186,12 +186,13 @@ _AGAIN = "the same, left running: see what is owed and why, heal crm, publish yo
 def _usage(stand: Stand) -> list[tuple[str, str]]:
     """Commands that work while the demo is kept running, and what they show."""
     program, config = _program(), f"--config {shlex.quote(str(stand.config_path))}"
-    event = '{"type": "user.deleted", "data": {"user": "c17"}}'
+    event = '{"type": "order.cancelled", "data": {"order": "A-1042", "reason": "fraud"}}'
     manner = f"curl -X POST {stand.receivers_url}/-/manner"
     return [
         (f"{program} endpoints list {config}", "what is owed to whom"),
         (f"{program} deliveries {config} --endpoint crm --limit 5", "why, and when it is due"),
-        (f"{program} publish {config} --topic accounts '{event}'", "publish an event of your own"),
+        (f"{program} publish {config} --topic shop '{event}'", "publish an event of your own"),
+        (f"{program} events list {config}", "the event types that its traffic is checked against"),
         (f'{manner}/crm -d \'{{"do": "ok"}}\'', "heal the endpoint that hangs, ..."),
         (f"{program} retry {config} --endpoint crm --state owed", "... and have it all sent now"),
         (f"{program} retry {config} --endpoint old-partner --discard", "give dead letters up"),

@@ -8,13 +8,13 @@ Postgres refuses does not take its neighbours along. Leaves out: reconnecting an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import asyncpg
 import orjson
 
-from dispatcherd.delivery import Claim
+from dispatcherd.delivery import Claim, Event
 from dispatcherd.offsets import Progress
 from dispatcherd.record import backlog
 from dispatcherd.record.connection import Connection
@@ -36,6 +36,9 @@ ATTEMPT_COLUMNS = (
     "sent",
     "webhook_id",
 )
+_STATEMENT_BYTES = 4_194_304
+_Place = tuple[int, int, int]
+"""(topic_id, partition, offset): where a body lies once, for all its deliveries."""
 _WEBHOOK_ID = ATTEMPT_COLUMNS.index("webhook_id")
 
 REFUSED_BY_DATA = (
@@ -200,6 +203,27 @@ async def _insert_bodies(
     connection: Connection, operations: Sequence[Operation], type_ids: dict[str, int]
 ) -> None:
     events = {op.delivery.key[:3]: op.delivery.event for op in operations}
+    for piece in _pieces(events):
+        await _insert_piece(connection, piece, type_ids)
+
+
+def _pieces(events: dict[_Place, Event]) -> Iterator[dict[_Place, Event]]:
+    """By size: what one statement encodes and sends is in memory several times."""
+    piece: dict[_Place, Event] = {}
+    size = 0
+    for place, event in events.items():
+        if piece and size + event.size > _STATEMENT_BYTES:
+            yield piece
+            piece, size = {}, 0
+        piece[place] = event
+        size += event.size
+    if piece:
+        yield piece
+
+
+async def _insert_piece(
+    connection: Connection, events: dict[_Place, Event], type_ids: dict[str, int]
+) -> None:
     await connection.execute(
         'INSERT INTO bodies (topic_id, partition, "offset", webhook_id, type_id, version, '
         "timestamp, shape, headers, body, tenant) SELECT * FROM unnest($1::int[], $2::int[], "

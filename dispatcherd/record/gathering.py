@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from dispatcherd.delivery import Claim, Delivery, Headers, Key, Reason
+from dispatcherd.delivery import Claim, Delivery, Headers, Key, Reason, Refused
 from dispatcherd.offsets import Progress
 
 
@@ -49,7 +49,7 @@ class Operation:
 
 
 class QuarantineRow(NamedTuple):
-    """A record that is no event; `value` is already cut to the configured bound."""
+    """A record that is no event, cut to bounds."""
 
     claim: Claim
     offset: int
@@ -59,6 +59,29 @@ class QuarantineRow(NamedTuple):
     value: bytes | None
     value_bytes: int
     headers: Headers
+
+    @classmethod
+    def cut(
+        cls,
+        claim: Claim,
+        offset: int,
+        refused: Refused,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        keep_bytes: int,
+    ) -> QuarantineRow:
+        """The row for a record, with at most `keep_bytes` of its value."""
+        return cls(
+            claim,
+            offset,
+            refused.reason,
+            refused.detail,
+            None if key is None else key[:1024],
+            None if value is None else value[:keep_bytes],
+            len(value or b""),
+            tuple((name[:256], content[:1024]) for name, content in headers[:50]),
+        )
 
 
 @dataclass(slots=True)

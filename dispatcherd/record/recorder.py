@@ -111,12 +111,6 @@ class Recorder:
         self.bytes += size
         return True
 
-    def release(self, rows: int, size: int = 0) -> None:
-        """Give back places for which nothing will be recorded."""
-        self.rows -= rows
-        self.bytes -= size
-        self.on_room()
-
     # --- handing in ------------------------------------------------------------------------
 
     def attempt(self, attempt: Attempt) -> None:
@@ -200,24 +194,12 @@ class Recorder:
         now: float,
     ) -> None:
         """A record is no event: it is settled once its row is durable. Its place was reserved."""
-        kept = None if value is None else value[:keep_bytes]
         window.add(offset, {QUARANTINED: None}, now, 0)
-        headers = tuple((n[:256], v[:1024]) for n, v in headers[:50])
-        self._open.quarantine.append(
-            QuarantineRow(
-                window.claim,
-                offset,
-                refused.reason,
-                refused.detail,
-                None if key is None else key[:1024],
-                kept,
-                len(value or b""),
-                headers,
-            )
-        )
+        row = QuarantineRow.cut(window.claim, offset, refused, key, value, headers, keep_bytes)
+        self._open.quarantine.append(row)
         self._open.settled.append((window.claim, offset, QUARANTINED))
         self._open.rows += 1
-        self._open.bytes += len(kept or b"")
+        self._open.bytes += len(row.value or b"")
         self._wake()
 
     def hold(self, window: Window, offset: int, endpoint_id: int) -> None:

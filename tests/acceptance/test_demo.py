@@ -138,7 +138,7 @@ def test_every_command_that_a_kept_demo_prints_works(folder: Path) -> None:
     text = demo.output()
     printed = text[text.index("Everything is running") :]
     commands = [line[4:] for line in printed.splitlines() if line.startswith("    ")]
-    assert len(commands) == 10
+    assert len(commands) == 11
 
     done: dict[str, str] = {}
     for command in commands:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -34,12 +35,14 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Runn
     here = [sample for sample in SAMPLES if sample.missing() is None]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(build, [sample.source for sample in here]))
-    running = [Running(sample, SECRETS, folder) for sample in here]
-    for one in running:
-        one.wait_ready()
-    yield {one.sample.folder: one for one in running}
-    for one in running:
-        one.stop()
+    with ExitStack() as stack:
+        running = []
+        for sample in here:
+            running.append(Running(sample, SECRETS, folder))
+            stack.callback(running[-1].stop)
+        for one in running:
+            one.wait_ready()
+        yield {one.sample.folder: one for one in running}
 
 
 @pytest.fixture(scope="module")

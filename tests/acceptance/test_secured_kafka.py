@@ -29,7 +29,7 @@ class Stand:
         self.authority = Authority(folder / "authority")
         self.stranger = Authority(folder / "stranger", "a stranger")
         self.secured = Secured(folder, self.authority)
-        self.broker = KafkaBroker(folder / "kafka", self.secured)
+        self.broker = KafkaBroker(folder / "kafka", security=self.secured)
         self._folder = folder
 
     def sasl(self, mechanism: str, password: str = PASSWORD) -> dict[str, Any]:
@@ -92,7 +92,8 @@ def test_events_are_published_and_delivered_over_a_secured_listener(
 async def asked(kafka: dict[str, Any]) -> str:
     """The cluster's id, as the daemon asks for it at its start."""
     config = parse_config({"kafka": kafka})
-    return await Consumer(config.kafka, load_secrets(config, {}).sasl_password).cluster_id()
+    password = load_secrets(config, {}).sasl_password
+    return await Consumer(config.kafka, 1_000_000, password).cluster_id()
 
 
 MISTAKES: dict[str, tuple[Callable[[Stand], dict[str, Any]], str]] = {

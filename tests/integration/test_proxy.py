@@ -5,15 +5,21 @@ Each test runs with both exchanges, against a proxy and receivers on real socket
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+from yarl import URL
 
+from dispatcherd.address import AddressGuard
+from dispatcherd.config.model import NetworkConfig, ProxyConfig
 from dispatcherd.delivery import Reason
+from dispatcherd.pool import connector
 from tests.rig.authority import Authority
 from tests.rig.connect_proxy import DARK, ConnectProxy, connect_proxy
 from tests.rig.exchanges import Poster, Posters, all_of, posters, until
@@ -230,6 +236,23 @@ async def test_plain_http_goes_neither_through_the_proxy_nor_past_it(
         response = await poster.post(server.url)
         assert (response.failure, response.sent) == (Reason.PROXY_REFUSED, False)
         assert server.peers == [] and proxy.heads == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "elsewhere.example.com"])
+async def test_no_socket_is_made_past_the_proxy_even_where_something_asked_for_one(
+    proxy: ConnectProxy, host: str
+) -> None:
+    """The way around the proxy, by hand: aiohttp's own connect."""
+    config = NetworkConfig(proxy=ProxyConfig(url=proxy.url), allowed_networks=["0.0.0.0/0"])
+    pool = connector(config, AddressGuard(config.allowed_networks), resolver=Names(["127.0.0.2"]))
+    async with hostile(answering(answer(200))) as server:
+        url = URL(f"http://{host}:{server.port}/")
+        request = aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop())
+        with pytest.raises(aiohttp.ClientConnectorError) as caught:
+            await aiohttp.TCPConnector.connect(pool, request, [], aiohttp.ClientTimeout())
+        assert "network.proxy" in str(caught.value.os_error)
+        assert server.peers == []
+    await pool.close()
 
 
 async def test_many_requests_at_once_look_a_name_up_once(

@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -126,6 +129,20 @@ def first_event(running: Running) -> None:
     assert status.startswith("2"), status
     assert_processed(running, one)
     assert sent(STRANGE)[1] == "401"
+
+
+def conformance(running: Running) -> None:
+    """`dispatcherd conformance` passes it in all that it looks at, and could look at everything."""
+    line = [
+        sys.executable, "-m", "dispatcherd", "conformance", running.url, "--json",
+        "--processed-url", running.url.replace("/webhooks", "/processed"),
+        "--requests", "5", "--timeout", "60", "--settle", "30",
+    ]  # fmt: skip
+    environ = {**os.environ, "WEBHOOK_SECRET": CURRENT}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, env=environ)
+    assert done.returncode in (0, 1), done.stderr
+    checks = json.loads(done.stdout)["checks"]
+    assert checks and not [check for check in checks if check["passed"] is not True]
 
 
 def raw_bytes(running: Running) -> None:
@@ -330,4 +347,5 @@ CHECKS: dict[str, Callable[[Running], None]] = {
     "not JSON": not_json,
     "oversized": oversized,
     "endless body": endless_body,
+    "conformance": conformance,
 }

@@ -7,6 +7,7 @@ a last line that runs. What a reader is told to type is what is run here, in a c
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import http.client
@@ -208,5 +209,6 @@ class Running:
 
     def stop(self) -> None:
         """End it and whatever it has started."""
-        os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(10)

@@ -47,5 +47,5 @@ class Tinyproxy:
 
     def stop(self) -> None:
         """End it."""
-        self._process.terminate()
+        self._process.kill()  # in order it would first wait for its connections
         self._process.wait(10)

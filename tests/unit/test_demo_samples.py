@@ -21,9 +21,13 @@ def catalogue() -> Catalogue:
     return load(SAMPLE)
 
 
-def verdict(catalogue: Catalogue, sample: Sample) -> Refused | tuple[str, str]:
+@pytest.fixture(scope="module")
+def rules(catalogue: Catalogue) -> Rules:
+    return Rules(catalogue, CatalogueConfig(on_violation="quarantine", on_unknown="quarantine"))
+
+
+def verdict(rules: Rules, sample: Sample) -> Refused | tuple[str, str]:
     """Why a record is no event by the demo's rules, or its type and version."""
-    rules = Rules(catalogue, CatalogueConfig(on_violation="quarantine", on_unknown="quarantine"))
     decoded = Decoder(DecodeConfig()).decode(CLAIM, 1, sample.value, sample.headers, 0)
     if isinstance(decoded, Refused):
         return decoded
@@ -33,10 +37,10 @@ def verdict(catalogue: Catalogue, sample: Sample) -> Refused | tuple[str, str]:
 
 
 def test_every_event_is_by_the_catalogue_and_every_version_of_it_comes(
-    catalogue: Catalogue,
+    catalogue: Catalogue, rules: Rules
 ) -> None:
     shop = Shop()
-    seen = Counter(verdict(catalogue, shop.event(datetime.now(UTC))) for _ in range(2_000))
+    seen = Counter(verdict(rules, shop.event(datetime.now(UTC))) for _ in range(2_000))
     assert set(seen) == {
         (event.type, event.version)
         for found in catalogue.types.values()
@@ -46,7 +50,7 @@ def test_every_event_is_by_the_catalogue_and_every_version_of_it_comes(
 
 @pytest.mark.parametrize(("reason", "value"), BAD_RECORDS)
 def test_every_bad_record_is_refused_for_its_reason(
-    catalogue: Catalogue, reason: str, value: bytes | None
+    rules: Rules, reason: str, value: bytes | None
 ) -> None:
-    refused = verdict(catalogue, Sample("shop", None, value))
+    refused = verdict(rules, Sample("shop", None, value))
     assert isinstance(refused, Refused) and refused.reason.word == reason

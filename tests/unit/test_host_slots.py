@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dispatcherd.pool import HostSlots
+from dispatcherd.slots import HostSlots
 
 
 class Lane:
