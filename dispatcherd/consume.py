@@ -85,6 +85,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.on_assigned(tps)
 
 
+_REFUSED = (
+    kafka_errors.TopicAuthorizationFailedError,
+    kafka_errors.GroupAuthorizationFailedError,
+    kafka_errors.ClusterAuthorizationFailedError,
+)
 UNREADABLE = (
     kafka_errors.CorruptRecordException,
     kafka_errors.InvalidMessageError,
@@ -271,7 +276,7 @@ class Consumer:
         except UNREADABLE as error:
             unreadable = _text(error)
         except kafka_errors.KafkaError as error:
-            if isinstance(error, kafka_errors.AuthorizationError):
+            if isinstance(error, _REFUSED):
                 raise LogError(f"Kafka refuses this consumer: {_text(error)}") from error
             raise LogUnavailable(f"Kafka: {_text(error)}") from error
         except Exception as error:  # a codec's or the parser's own, on bytes that are no batch

@@ -236,7 +236,7 @@ class Pipeline:
                 "consume": self.fetching.run(self._stopping),
                 "quota": self.caps.run(),
                 "reread": self.rereader.run(),
-                "send": self.sender.run(),
+                "send": self._keep_sending(),
                 "retry": self.retries.run(),
                 "commit": self.committer.run(),
                 "listen": listen.listen(
@@ -276,7 +276,7 @@ class Pipeline:
             "adopt",
         ):
             tasks[name].cancel()
-        interrupted = await self.sender.drain(left(keep=min(8.0, budget / 2)))
+        interrupted = await self._land(left(keep=min(8.0, budget / 2)))
         recorded = await self.recorder.drained(left(keep=min(5.0, budget / 3)))
         committed = await self.committer.once(min(2.0, left(keep=2.0)))
         # A poll under way ends by itself when the client closes; it must not be cancelled.
@@ -299,6 +299,22 @@ class Pipeline:
             left_group=in_order,
             seconds=round(time.monotonic() - started, 2),
         )
+
+    async def _keep_sending(self) -> None:
+        await self.sender.failed
+
+    async def _land(self, timeout_seconds: float) -> int:
+        """Send nothing new; let exchanges finish, then interrupt the rest. Returns how many."""
+        self.sender.open = False
+        if self.sender.at_rest:
+            return 0
+        self.sender.landed.clear()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self.sender.landed.wait()
+            return 0
+        except TimeoutError:
+            return self.sender.interrupt()
 
     # --- what one stage tells another --------------------------------------------------------
 

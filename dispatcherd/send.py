@@ -111,8 +111,11 @@ class Sender:
         self._hanging = 0
         self._counted_at = 0.0
         self._starved_at = float("-inf")
-        self._landed = asyncio.Event()
-        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.landed = asyncio.Event()
+        """Set when the last exchange that was under way has ended."""
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Never done, but when the work after an exchange failed in a way that nobody foresaw: then
+        it has that error."""
         self.open = False
         """False: nothing new is sent (not started, verifying epochs, or shutting down)."""
         self.on_retry: Callable[[Delivery, float], None] = lambda delivery, due: None
@@ -263,7 +266,7 @@ class Sender:
             return
         self._slots.give(host)
         if not self._under_way:
-            self._landed.set()
+            self.landed.set()
         self.poke(lane)
 
     def _complete(self, exchange: _Exchange, response: Response, now: float) -> None:
@@ -354,23 +357,14 @@ class Sender:
     # --- ending ----------------------------------------------------------------------------
 
     def _fault(self, error: BaseException) -> None:
-        if not self._failed.done():
-            self._failed.set_exception(error)
+        if not self.failed.done():
+            self.failed.set_exception(error)
 
-    async def run(self) -> None:
-        """Ends only when the work after an exchange failed in a way that nobody foresaw: with that
-        error."""
-        await self._failed
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is under way."""
+        return not self._under_way
 
-    async def drain(self, timeout_seconds: float) -> int:
-        """Start nothing new; let exchanges finish, then interrupt the rest. Returns how many."""
-        self.open = False
-        if not self._under_way:
-            return 0
-        self._landed.clear()
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._landed.wait()
-            return 0
-        except TimeoutError:
-            return self._exchange.interrupt()
+    def interrupt(self) -> int:
+        """End what is under way at once; returns how many exchanges that were."""
+        return self._exchange.interrupt()

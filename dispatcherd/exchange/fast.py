@@ -17,10 +17,11 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 from weakref import WeakValueDictionary
 
-import aiohttp
+import aiohttp.connector
 from yarl import URL
 
 from dispatcherd.address import AddressGuard
@@ -28,24 +29,30 @@ from dispatcherd.config.model import NetworkConfig
 from dispatcherd.delivery import Reason, Response
 from dispatcherd.exchange.answer import AnswerReader
 from dispatcherd.exchange.classify import failed
+from dispatcherd.exchange.connect import closed, connect
 from dispatcherd.exchange.http11 import INTERRUPTED, HttpConnection
 from dispatcherd.exchange.seam import Flight, Idle, Target, origin
 from dispatcherd.pool import connector, own_addresses
 from dispatcherd.wheel import Timer, Wheel
 
 _SWEEP_SECONDS = 0.5
-_NO_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
-_LOST_BEFORE = (aiohttp.ClientError, OSError, ValueError, UnicodeError)
 
 
 class _Opening:
     """A request that waits for its connection."""
 
-    __slots__ = ("body", "deadline", "flight", "lines", "target", "task", "timer", "verdict")
+    __slots__ = ("body", "deadline", "exchange", "flight", "lines", "target", "task", "timer")
 
     def __init__(
-        self, target: Target, lines: bytes, body: bytes, deadline: float, flight: Flight
+        self,
+        exchange: FastExchange,
+        target: Target,
+        lines: bytes,
+        body: bytes,
+        deadline: float,
+        flight: Flight,
     ) -> None:
+        self.exchange = exchange
         self.target = target
         self.lines = lines
         self.body = body
@@ -53,8 +60,24 @@ class _Opening:
         self.flight = flight
         self.task: asyncio.Task[None] | None = None
         self.timer: Timer | None = None
-        self.verdict: Response | None = None
-        """How it ended, when it was we who ended it."""
+
+    # As connect.Waiter.
+
+    def make_room(self) -> None:
+        self.exchange._make_room()
+
+    def connected(self, held: aiohttp.connector.Connection) -> None:
+        self.exchange._connected(self, held)
+
+    def not_connected(self, error: Exception) -> None:
+        self.exchange._not_connected(self, error)
+
+    def interrupted(self) -> None:
+        response = Response(0, Reason.INTERRUPTED, INTERRUPTED, sent=False)
+        self.exchange._settle(self, response)
+
+    def fault(self, error: BaseException) -> None:
+        self.exchange.on_fault(error)
 
 
 class FastExchange:
@@ -113,10 +136,12 @@ class FastExchange:
             if not connection.is_closing():
                 connection.send(target, lines, body, deadline, flight)
                 return
-        opening = _Opening(target, lines, body, deadline, flight)
+        opening = _Opening(self, target, lines, body, deadline, flight)
         self._opening[opening] = None
         opening.timer = self.wheel.schedule(deadline, self._expired, opening)
-        opening.task = asyncio.get_running_loop().create_task(self._connect(opening))
+        opening.task = asyncio.get_running_loop().create_task(
+            connect(self._connector, target, opening)
+        )
 
     def interrupt(self, flight: Flight | None = None) -> int:
         """See `Exchange`."""
@@ -131,18 +156,15 @@ class FastExchange:
                 connection.fail(Reason.INTERRUPTED, INTERRUPTED)
         return count
 
-    async def close(self) -> None:
+    def close(self) -> Coroutine[Any, Any, None]:
         """See `Exchange`."""
         self._closed = True
         tasks = [opening.task for opening in self._opening if opening.task is not None]
         self.interrupt()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in list(self._open):
-            connection.drop()
         if self._sweeper is not None:
             self.wheel.cancel(self._sweeper)
             self._sweeper = None
-        await self._connector.close()
+        return closed(self._connector, tasks, self._open)
 
     @property
     def held(self) -> int:
@@ -155,39 +177,31 @@ class FastExchange:
 
     # --- connecting --------------------------------------------------------------------------
 
-    async def _connect(self, opening: _Opening) -> None:
-        target = opening.target
-        try:
-            self._make_room()
-            request = aiohttp.ClientRequest(
-                "POST", target.url, loop=asyncio.get_running_loop(), ssl=target.tls or True
-            )
-            held = await self._connector.connect(request, [], _NO_TIMEOUT)
-            if self.clock() >= opening.deadline:
-                # The process was frozen, and its partitions may be another's by now.
-                held.close()
-                self._too_late(opening)
-                return
-            connection = HttpConnection(self, held, target.idle)
-        except asyncio.CancelledError:
-            self._settle(opening, Response(0, Reason.INTERRUPTED, INTERRUPTED, sent=False))
-            raise
-        except _LOST_BEFORE as error:
-            response = failed(error, 0, sent=False)
-            if response.failure in (Reason.RESOURCES, Reason.NO_PORT):
-                self._shed()
-            self._settle(opening, response)
+    def _connected(self, opening: _Opening, held: aiohttp.connector.Connection) -> None:
+        if self.clock() >= opening.deadline:
+            # The process was frozen, and its partitions may be another's by now.
+            held.close()
+            self._too_late(opening)
             return
-        except BaseException as error:
-            self.on_fault(error)
-            raise
+        connection = HttpConnection(self, held, opening.target.idle)
         born = self._returned.pop(connection.transport, None)
         # What was made at one moment must not be made again at one moment.
         connection.born = self._age_of_new() if born is None else born
         self._open[connection] = None
         self._watch()
         self._forget(opening)
-        connection.send(target, opening.lines, opening.body, opening.deadline, opening.flight)
+        connection.send(
+            opening.target, opening.lines, opening.body, opening.deadline, opening.flight
+        )
+
+    def _not_connected(self, opening: _Opening, error: Exception) -> None:
+        if opening not in self._opening:  # its connection was there, and failed to take it
+            self.on_fault(error)
+            return
+        response = failed(error, 0, sent=False)
+        if response.failure in (Reason.RESOURCES, Reason.NO_PORT):
+            self._shed()
+        self._settle(opening, response)
 
     def _age_of_new(self) -> float:
         return self.clock() - random.random() * self._max_age / 10
