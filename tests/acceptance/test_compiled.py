@@ -29,12 +29,9 @@ _SELECTION = (
     "tests/unit/test_wheel.py",
     "tests/integration/test_exchange_broken.py",
     "tests/integration/test_exchange_ends.py",
-    "tests/integration/test_flush.py",
-    "tests/integration/test_requests.py",
     "tests/acceptance/test_the_way_of_an_event.py",
     "tests/acceptance/test_bad_records.py",
     "tests/acceptance/test_batch_retried.py",
-    "tests/acceptance/test_parts_failing.py",
 )
 """What runs in `make test`; `make test-compiled` runs everything."""
 
