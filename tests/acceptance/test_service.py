@@ -255,8 +255,8 @@ def test_a_stop_while_parts_are_waited_for_is_prompt_and_a_success(rig: Rig) -> 
 
 
 def test_a_start_may_take_longer_than_the_unit_says_while_parts_are_waited_for(rig: Rig) -> None:
-    rig.service.drop_in("start", "[Service]\nTimeoutStartSec=2s\n")
-    config = rig.config(start_timeout_seconds=6)
+    rig.service.drop_in("start", "[Service]\nTimeoutStartSec=4s\n")
+    config = rig.config(start_timeout_seconds=9)
     config["postgres"]["dsn"] = "postgresql://nobody@127.0.0.1:1/none"
     rig.service.configure(config)
     done = rig.machine.systemctl("start", rig.service.unit, check=False)
