@@ -24,7 +24,7 @@ parts: ## Install the Debian packages that tests need and this machine lacks (as
 
 test: $(STAMP) ## Run all tests (real Kafka where Java and Maven are present)
 	@if [ "$$CI" = true ]; then tests/parts.sh; fi
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 matrix: $(STAMP) ## Run the sample receivers of examples/ and write examples/MATRIX.md
 	$(BIN)/python -m pytest -q tests/acceptance/test_sample_receivers.py --matrix -k 'not the_table'
@@ -43,7 +43,7 @@ $(COMPILED)/.built: $(STAMP) $(SOURCES)
 compiled: $(COMPILED)/.built ## Compile the hot modules, in a copy of the tree: build/compiled (needs gcc)
 
 test-compiled: compiled ## Run all tests against the compiled modules
-	cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -q -n 3 --dist loadfile
+	cd $(COMPILED) && $(abspath $(BIN))/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 faults: $(STAMP) ## Break every part and check every promise (ONLY=soak SEED=7 SECONDS=60)
 	$(BIN)/python -m tests.faults --isolation 1.5 $(if $(ONLY),--only $(ONLY)) \
