@@ -26,8 +26,8 @@ from dispatcherd.errors import LogUnavailable, StoreUnavailable
 from dispatcherd.intake import Blocked, Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.catalogue import Catalogue
-from dispatcherd.record.recorder import Recorder
 from dispatcherd.timers import Timers
 
 logger = log.get(__name__)
@@ -52,7 +52,7 @@ class FetchLoop:
         ownership: Ownership,
         catalogue: Catalogue,
         parking: Parking,
-        recorder: Recorder,
+        buffer: Buffer,
         timers: Timers,
         metrics: Metrics,
         skip_unreadable: bool,
@@ -70,7 +70,7 @@ class FetchLoop:
         self._ownership = ownership
         self._catalogue = catalogue
         self._parking = parking
-        self._recorder = recorder
+        self._buffer = buffer
         self._timers = timers
         self._metrics = metrics
         self._polled_at = 0.0
@@ -138,7 +138,7 @@ class FetchLoop:
             if position is not None and self._ownership.reading.get(tp) is tenure:
                 tenure.window.skip_to(position)
                 if tenure.window.dirty:
-                    self._recorder.touch()
+                    self._buffer.touch()
 
     # --- what compressed batches become in memory ---------------------------------------------
 

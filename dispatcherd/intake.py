@@ -29,8 +29,8 @@ from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
 from dispatcherd.parking import Parking
 from dispatcherd.quota import Quota
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.catalogue import Catalogue
-from dispatcherd.record.recorder import Recorder
 
 logger = log.get(__name__)
 
@@ -67,7 +67,7 @@ class Intake:
         endpoints: Endpoints,
         catalogue: Catalogue,
         conformity: Conformity,
-        recorder: Recorder,
+        buffer: Buffer,
         parking: Parking,
         quota: Quota,
         metrics: Metrics,
@@ -83,7 +83,7 @@ class Intake:
         self._endpoints = endpoints
         self._catalogue = catalogue
         self._conformity = conformity
-        self._recorder = recorder
+        self._buffer = buffer
         self._metrics = metrics
         self._poke = poke
         self.fetched: dict[TopicPartition, Fetched] = {}
@@ -113,7 +113,7 @@ class Intake:
 
     def in_memory(self) -> tuple[int, int]:
         """(deliveries, bytes) between the watermarks and the positions of all partitions."""
-        windows = self._recorder.windows.values()
+        windows = self._buffer.windows.values()
         return sum(w.deliveries for w in windows), sum(w.bytes for w in windows)
 
     def take(self, now: float) -> Blocked | None:
@@ -158,7 +158,7 @@ class Intake:
             records.popleft()
             fetched.head = None
         if window.dirty:
-            self._recorder.touch()
+            self._buffer.touch()
         return None
 
     def _same_topic(self, tenure: Tenure, record: Record) -> bool:
@@ -219,10 +219,10 @@ class Intake:
         self, window: Window, record: Record, refused: Refused, now: float
     ) -> Blocked | None:
         size = min(len(record.value or b""), self._keep_bytes)
-        if not self._recorder.try_reserve(1, size):
+        if not self._buffer.try_reserve(1, size):
             return Blocked.UNRECORDED
         headers = tuple((name, value or b"") for name, value in record.headers)
-        self._recorder.quarantine(
+        self._buffer.quarantine(
             window,
             record.offset,
             refused,
@@ -239,12 +239,12 @@ class Intake:
         """One row for the offsets from the window's position to `beyond`, which the client cannot
         read; they are settled by it. False when there is no place for the row now."""
         window = tenure.window
-        if not self._recorder.try_reserve(1):
+        if not self._buffer.try_reserve(1):
             return False
         offset = window.position
         detail = f"offsets {offset} to {beyond - 1} cannot be read: {why}"[:300]
         refused = Refused(Reason.UNREADABLE, detail)
-        self._recorder.quarantine(window, offset, refused, None, None, (), 0, now)
+        self._buffer.quarantine(window, offset, refused, None, None, (), 0, now)
         window.skip_to(beyond)
         self._note_quarantine(window, offset, refused)
         return True
@@ -299,7 +299,7 @@ class Intake:
                     self._metrics.events -= 1
                     return Blocked.LANE
                 overflow.add(endpoint.id)
-        if overflow and not self._recorder.try_reserve(len(overflow), len(overflow) * size):
+        if overflow and not self._buffer.try_reserve(len(overflow), len(overflow) * size):
             self._metrics.events -= 1
             return Blocked.UNRECORDED
         self._queue(window, event, wanted, overflow, now, touched)
@@ -321,7 +321,7 @@ class Intake:
             deliveries[number] = None
         window.add(event.offset, deliveries, now, event.size)
         for number in held:
-            self._recorder.hold(window, event.offset, number)
+            self._buffer.hold(window, event.offset, number)
             self._metrics.endpoint(lanes[number].endpoint.name).parked(Reason.BACKLOG_FULL)
         self._deliveries += len(deliveries)
         self._bytes += event.size

@@ -52,6 +52,18 @@ REFUSED_BY_DATA = (
 """Errors that are about a row and not about the server: found by halving."""
 
 
+async def prepare(connection: Connection) -> None:
+    """Let a connection take the moments of attempts as numbers (`gathering.postgres_moment`). What
+    it reads of that type comes as numbers too. `write` needs it; once for each connection."""
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=_as_is, decoder=_as_is, format="tuple"
+    )
+
+
+def _as_is(moment: tuple[int]) -> tuple[int]:
+    return moment
+
+
 async def already_committed(connection: Connection, incarnation: int, number: int) -> bool:
     """Whether flush `number` of this process committed although its answer was lost.
 
