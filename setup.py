@@ -26,6 +26,7 @@ COMPILED = (
     "metrics",
     "offsets",
     "outcome",
+    "overflow",
     "parking",
     "quota",
     "record/buffer",

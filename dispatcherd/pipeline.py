@@ -19,6 +19,7 @@ from dispatcherd.adopt import Adoption
 from dispatcherd.caps import OwedCaps
 from dispatcherd.claim import Ownership
 from dispatcherd.commit import Committer
+from dispatcherd.concurrency import ConcurrencyLimit
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets
 from dispatcherd.conformity import Conformity, Rules
@@ -116,6 +117,7 @@ class Pipeline:
         self.exchange = FastExchange(config.network, timers.wheel, timers.now, pool)
         self.endpoints = Endpoints(config, self.exchange.target)
         slots = HostSlots(config.network.max_connections_per_host, config.network.max_connections)
+        concurrency = ConcurrencyLimit(config.network.max_connections)
         self.sender = Sender(
             self.endpoints,
             self.exchange,
@@ -124,7 +126,7 @@ class Pipeline:
             timers,
             metrics,
             self.incarnation,
-            config.network.max_connections,
+            concurrency,
         )
         self.parking = Parking(self.endpoints, buffer, config.limits, metrics)
         self.intake = Intake(
@@ -136,6 +138,7 @@ class Pipeline:
             self.parking,
             self.quota,
             metrics,
+            concurrency,
             self.sender.poke,
         )
         self.fetching = FetchLoop(

@@ -90,7 +90,7 @@ class Sender:
         timers: Timers,
         metrics: Metrics,
         incarnation: int,
-        most_exchanges: int,
+        concurrency: ConcurrencyLimit,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._endpoints = endpoints
@@ -106,7 +106,7 @@ class Sender:
         self._failing: dict[Lane, set[Reason]] = {}
         """Lanes whose last exchange got no answer, and what has been said of it since."""
         self._under_way: dict[_Exchange, None] = {}
-        self._concurrency = ConcurrencyLimit(most_exchanges)
+        self._concurrency = concurrency
         self._hanging = 0
         self._counted_at = 0.0
         self._starved_at = float("-inf")
