@@ -15,7 +15,7 @@ from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
 from dispatcherd.record.buffer import Buffer
 
-_RELIEF_AT_ONCE = 500
+_RELIEF_AT_ONCE = 200
 
 
 class Parking:
