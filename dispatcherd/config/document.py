@@ -80,20 +80,29 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)
 
 
-def read_document(path: str) -> dict[str, Any]:
-    """The mapping in a file. Raises ConfigError naming the file, the place and the remedy."""
-
-    def refuse(value: str, trouble: str, remedy: str) -> ConfigError:
-        return ConfigError([ConfigProblem(path, value, trouble, remedy)])
-
+def read_file(path: str) -> bytes:
+    """What is in a file. Raises ConfigError naming the file and the remedy."""
     try:
         with Path(path).open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)
     except OSError as error:
         trouble = f"cannot be read: {error.strerror}"
-        raise refuse("(the file)", trouble, "Check the path and its permissions") from error
+        raise _refusal(path, "(the file)", trouble, "Check the path and its permissions") from error
     if len(raw) > _MOST_BYTES:
-        raise refuse("(the file)", "larger than 64 MiB", "Split the endpoints up")
+        raise _refusal(path, "(the file)", "larger than 64 MiB", "Split the endpoints up")
+    return raw
+
+
+def _refusal(path: str, value: str, trouble: str, remedy: str) -> ConfigError:
+    return ConfigError([ConfigProblem(path, value, trouble, remedy)])
+
+
+def parse_document(path: str, raw: bytes) -> dict[str, Any]:
+    """The mapping in a file's bytes. Raises ConfigError naming the place and the remedy."""
+
+    def refuse(value: str, trouble: str, remedy: str) -> ConfigError:
+        return _refusal(path, value, trouble, remedy)
+
     try:
         document = parse_yaml(raw.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcherd.config.document import read_document
+from dispatcherd.config.document import parse_document, read_file
 from dispatcherd.config.load import load_config, parse_config
 from dispatcherd.config.model import SecretSource
 from dispatcherd.config.secrets import load_secrets, read_secret
@@ -29,14 +29,14 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with large.open("wb") as file:
         file.truncate(64 * 1024 * 1024 + 1)
     with pytest.raises(ConfigError) as caught:
-        read_document(str(large))
+        read_file(str(large))
     assert "larger than 64 MiB" in problem(caught)
 
 
 @pytest.mark.parametrize("name", ["", "missing.yaml"])
 def test_what_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_document(str(tmp_path / name))
+        read_file(str(tmp_path / name))
     assert "cannot be read: " in problem(caught)
 
 
@@ -61,7 +61,7 @@ def test_an_alias_of_itself_is_refused(tmp_path: Path) -> None:
 def test_a_date_is_a_text(tmp_path: Path) -> None:
     path = tmp_path / "dates.yaml"
     path.write_text("a: 2026-01-02\nb: 2026-13-45\nc: 2026-01-02T03:04:05Z\n")
-    assert read_document(str(path)) == {
+    assert parse_document(str(path), path.read_bytes()) == {
         "a": "2026-01-02",
         "b": "2026-13-45",
         "c": "2026-01-02T03:04:05Z",
