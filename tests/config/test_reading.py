@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dispatcherd.config.document import parse_document, read_file
-from dispatcherd.config.load import load_config, parse_config
+from dispatcherd.config.load import load_again, load_config, parse_config
 from dispatcherd.config.model import SecretSource
 from dispatcherd.config.secrets import load_secrets, read_secret
 from dispatcherd.errors import ConfigError
@@ -160,3 +160,14 @@ def test_a_key_is_what_its_base64_says_with_and_without_padding(key: bytes) -> N
 def test_a_key_of_another_length_is_refused(key: bytes) -> None:
     with pytest.raises(ValueError, match=r"24 to 64|not base64"):
         parse_key("whsec_" + base64.b64encode(key).decode())
+
+
+def test_what_neither_file_nor_variables_have_changed_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("kafka: {topics: [orders]}\n")
+    first = load_again(str(path), {}, None)
+    assert load_again(str(path), {"HOME": "/"}, first) is first
+    other = load_again(str(path), {"DISPATCHERD_KAFKA__GROUP_ID": "other"}, first)
+    assert other.config.kafka.group_id == "other"
+    path.write_text("kafka: {topics: [users]}\n")
+    assert load_again(str(path), {}, first).config.kafka.topics == ["users"]
