@@ -1,6 +1,7 @@
 """Everything that goes up and down, read from the stages at scrape.
 
-Invariant: reading changes nothing. Leaves out: counters (metrics) and text (exposition).
+Invariant: reading changes nothing, and may be done in a thread beside the loop (exposition). Leaves
+out: counters (metrics) and text (exposition).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def gauges(pipeline: Pipeline) -> Iterator[Gauge]:
 
 
 def _partitions(pipeline: Pipeline) -> Iterator[Gauge]:
-    for tp, tenure in pipeline.ownership.tenures.items():
+    for tp, tenure in list(pipeline.ownership.tenures.items()):
         labels = {"topic": tp.topic, "partition": str(tp.partition)}
         window = tenure.window
         yield "watermark", "Every offset below is settled", labels, window.durable_watermark
