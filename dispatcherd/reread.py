@@ -167,7 +167,7 @@ class Rereader:
             found, position = await self._fetch(tp, held.start, 1)
             return self._park(held, found.get(tp, []), position)
         held.resume_at = await first_readable(readable, held.start, held.end)
-        self._recorder.reread(held)
+        self._recorder.buffer.reread(held)
         return True
 
     def _park(self, held: HeldRange, records: list[Record], position: int) -> bool:
@@ -184,13 +184,13 @@ class Rereader:
             delivery = self._delivery(held, record, now)
             if delivery is None:
                 continue
-            if not self._recorder.try_reserve(1, delivery.event.size):
+            if not self._recorder.buffer.try_reserve(1, delivery.event.size):
                 held.resume_at = record.offset
                 break
             self._parking.park(lane, delivery, Reason.BACKLOG_FULL, now)
         if held.resume_at == held.start:
             return False
-        self._recorder.reread(held)
+        self._recorder.buffer.reread(held)
         return True
 
     def _delivery(self, held: HeldRange, record: Record, now: float) -> Delivery | None:
@@ -218,7 +218,7 @@ class Rereader:
             offsets=f"{held.start} to {resume_at - 1}",
             reason=why,
         )
-        self._recorder.reread(held)
+        self._recorder.buffer.reread(held)
 
     async def _opened(self) -> AIOKafkaConsumer:
         if self._client is None:
