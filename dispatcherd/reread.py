@@ -93,7 +93,7 @@ class Rereader:
             return False
         moved = False
         for held in await backlog.held_ranges(self._database, claims):
-            lane = self._endpoints.lanes.get(held.endpoint_id)
+            lane = self._endpoints.lane(held.endpoint_id)
             if lane is None:
                 self._lost(held, held.end, "the endpoint was removed")
                 moved = True
@@ -173,7 +173,7 @@ class Rereader:
     def _park(self, held: HeldRange, records: list[Record], position: int) -> bool:
         """Rows for what routes to the endpoint, and the range's new start, without a wait between:
         they are in one flush."""
-        lane = self._endpoints.lanes.get(held.endpoint_id)
+        lane = self._endpoints.lane(held.endpoint_id)
         if lane is None:
             return False
         held.resume_at = min(position, held.end)
@@ -209,7 +209,7 @@ class Rereader:
     def _lost(self, held: HeldRange, resume_at: int, why: str) -> None:
         held.resume_at = resume_at
         self._metrics.held_offsets_lost += resume_at - held.start
-        lane = self._endpoints.lanes.get(held.endpoint_id)
+        lane = self._endpoints.lane(held.endpoint_id)
         logger.error(
             "held_range_lost",
             endpoint=lane.endpoint.name if lane is not None else held.endpoint_id,
