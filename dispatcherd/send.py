@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from dispatcherd import log
-from dispatcherd.batch import batch_id, encode, failed_members
+from dispatcherd.batch import batch_id, encode, failed_members, greatest_version
 from dispatcherd.concurrency import ConcurrencyLimit
 from dispatcherd.delivery import (
     Delivery,
@@ -218,7 +218,7 @@ class Sender:
         else:
             events = [d.event for d in batch]
             webhook_id, body = batch_id(events), encode(events)
-            version = max([e.version for e in events])
+            version = greatest_version(events)
             attempts = max([d.attempts for d in batch])
         self._next_exchange += 1
         exchange.id = self._next_exchange
