@@ -158,15 +158,14 @@ class Endpoints:
         """Take over registrations that may have changed, and the numbers of those that are gone;
         returns the lanes of these. Keys and access are those of the whole file."""
         self._keys, self._access = keys, access
-        changed = False
         for registration in registrations:
-            changed |= self._register(registration)
+            self._register(registration)
         left = []
         for number in gone:
             if self.registered.pop(number, None) is None:
                 continue
-            changed = True
             del self._configs[number]
+            self.router.drop(number)
             self.held.discard(number)
             self.outlets.pop(number, None)
             lane = self.lanes.pop(number, None)
@@ -176,12 +175,9 @@ class Endpoints:
         for number, outlet in list(self.outlets.items()):
             if not self._is_made_from(outlet, self._configs[number]):
                 self.outlets[number] = self._outlet(number)
-        if changed:
-            self.router = Router(list(self.registered.values()))
         return left
 
-    def _register(self, registration: Registration) -> bool:
-        """False where nothing is different."""
+    def _register(self, registration: Registration) -> None:
         number, config = registration.id, registration.config
         known = self.registered.get(number)
         self._note(registration, known)
@@ -190,10 +186,11 @@ class Endpoints:
             and known.held == registration.held
             and (config is self._configs[number] or config == self._configs[number])
         ):
-            return False
+            return
         endpoint = self._policies.endpoint(registration)
         self.registered[number] = endpoint
         self._configs[number] = config
+        self.router.put(endpoint)
         if endpoint.held:
             self.held.add(number)
         else:
@@ -201,7 +198,6 @@ class Endpoints:
         lane = self.lanes.get(number)
         if lane is not None:
             lane.endpoint = endpoint
-        return True
 
     def _lane(self, number: int) -> Lane:
         limits = self._limits

@@ -52,6 +52,8 @@ class Registrations:
         self._reconciled = -1
         """The same, when the file was last written to it."""
         self._changed = asyncio.Event()
+        self._turnstile = asyncio.Lock()
+        """What was read for an older file must not be taken over after a newer one."""
 
     def look_again(self) -> None:
         """Another process or a command may have changed the table."""
@@ -63,8 +65,9 @@ class Registrations:
             await self._changed.wait()
             self._changed.clear()
             try:
-                if await registry.version(self._database) != self._version:
-                    await self._follow()
+                async with self._turnstile:
+                    if await registry.version(self._database) != self._version:
+                        await self._follow()
             except StoreUnavailable as error:
                 logger.debug("registrations_not_read", error=str(error))
 
@@ -75,17 +78,18 @@ class Registrations:
         access: Mapping[str, Access],
     ) -> None:
         """A new file. Raises StoreUnavailable; then the old one stays in force."""
-        at_rest = configs is self._configs and self._reconciled == self._version
-        before = self._configs, self._keys, self._access
-        self._configs, self._keys, self._access = configs, keys, access
-        try:
-            if at_rest and await registry.version(self._database) == self._version:
-                self._endpoints.apply((), (), keys, access)  # secrets may be new
-            else:
-                await self.apply()
-        except StoreUnavailable:
-            self._configs, self._keys, self._access = before
-            raise
+        async with self._turnstile:
+            at_rest = configs is self._configs and self._reconciled == self._version
+            before = self._configs, self._keys, self._access
+            self._configs, self._keys, self._access = configs, keys, access
+            try:
+                if at_rest and await registry.version(self._database) == self._version:
+                    self._endpoints.apply((), (), keys, access)  # secrets may be new
+                else:
+                    await self.apply()
+            except StoreUnavailable:
+                self._configs, self._keys, self._access = before
+                raise
 
     async def apply(self) -> None:
         """Write the file's endpoints to the table, and take over all that it holds."""

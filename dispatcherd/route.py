@@ -86,8 +86,18 @@ class _Index:
             return
         for type_ in patterns.exact:
             self._exact.setdefault(type_, []).append(place)
-        for prefix in patterns.prefixes:
+        for prefix in dict.fromkeys(patterns.prefixes):
             self._prefixes.setdefault(prefix, []).append(place)
+
+    def discard(self, place: int, patterns: _Patterns) -> None:
+        if patterns.everything:
+            self._everything.remove(place)
+            return
+        for kind, names in ((self._exact, patterns.exact), (self._prefixes, patterns.prefixes)):
+            for name in dict.fromkeys(names):
+                kind[name].remove(place)
+                if not kind[name]:
+                    del kind[name]
 
     def places(self, type_: str) -> Iterator[int]:
         """May name a place twice."""
@@ -115,27 +125,66 @@ class _Candidates:
 
 
 class Router:
-    """Endpoints compiled for routing. Made anew when registrations change."""
+    """Endpoints compiled for routing, one by one: a change costs what that endpoint costs."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        self._endpoints = tuple(endpoints)
+        self._endpoints: dict[int, Endpoint] = {}
+        """By place, in the order of registration."""
+        self._places: dict[int, int] = {}
+        """By the endpoint's surrogate key."""
+        self._next_place = 0
         self._denying: dict[int, _Patterns] = {}
         """By place, of those endpoints that take something away again."""
         self._shared = _Index()
         self._of_tenant: dict[str, _Index] = {}
         self._cache: dict[str | tuple[str, str], _Candidates] = {}
         self._cached_endpoints = 0
-        compiled: dict[tuple[str, ...], _Patterns] = {}
-        for place, endpoint in enumerate(self._endpoints):
-            patterns = compiled.get(endpoint.event_types)
-            if patterns is None:
-                patterns = compiled[endpoint.event_types] = _Patterns(endpoint.event_types)
-            if patterns.denies:
-                self._denying[place] = patterns
-            index = self._shared
-            if endpoint.tenant is not None:
-                index = self._of_tenant.setdefault(endpoint.tenant, _Index())
-            index.add(place, patterns)
+        self._compiled: tuple[str, ...] = ()
+        self._patterns = _Patterns(())
+        for endpoint in endpoints:
+            self.put(endpoint)
+
+    def put(self, endpoint: Endpoint) -> None:
+        """Take an endpoint in; or take over what has changed of it, in its old place."""
+        place = self._places.get(endpoint.id)
+        if place is None:
+            place = self._places[endpoint.id] = self._next_place
+            self._next_place += 1
+        else:
+            self._leave(place)
+        self._endpoints[place] = endpoint
+        patterns = self._patterns_of(endpoint)
+        if patterns.denies:
+            self._denying[place] = patterns
+        index = self._shared
+        if endpoint.tenant is not None:
+            index = self._of_tenant.setdefault(endpoint.tenant, _Index())
+        index.add(place, patterns)
+        self._forget()
+
+    def drop(self, endpoint_id: int) -> None:
+        """Route to it no more. It may be unknown."""
+        place = self._places.pop(endpoint_id, None)
+        if place is not None:
+            self._leave(place)
+            del self._endpoints[place]
+            self._forget()
+
+    def _leave(self, place: int) -> None:
+        endpoint = self._endpoints[place]
+        self._denying.pop(place, None)
+        index = self._shared if endpoint.tenant is None else self._of_tenant[endpoint.tenant]
+        index.discard(place, self._patterns_of(endpoint))
+
+    def _patterns_of(self, endpoint: Endpoint) -> _Patterns:
+        """Neighbours often want the same."""
+        if endpoint.event_types != self._compiled:
+            self._compiled, self._patterns = endpoint.event_types, _Patterns(endpoint.event_types)
+        return self._patterns
+
+    def _forget(self) -> None:
+        self._cache.clear()
+        self._cached_endpoints = 0
 
     def route(self, event: Event, document: Any) -> tuple[Endpoint, ...]:
         """The endpoints that want the event, in registration order.

@@ -19,6 +19,8 @@ RELOADED = ("endpoints", "catalogue", "facts", "log")
 """Sections that a reload takes over."""
 
 _MASK = "***"
+# libyaml's where it is there: ten times as fast.
+_DUMPER = yaml.CSafeDumper if yaml.__with_libyaml__ else yaml.SafeDumper
 # Greedy on purpose: of a DSN that was written wrongly rather too much is masked than too little.
 _USERINFO = re.compile(r"(://[^:@]*):.*@", re.DOTALL)
 _NAMED = re.compile(r"(?i)(\w*passw(?:or)?d\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s&]+)")
@@ -26,8 +28,8 @@ _NAMED = re.compile(r"(?i)(\w*passw(?:or)?d\s*=\s*)('(?:[^'\\]|\\.)*'?|[^\s&]+)"
 
 def effective(config: Config) -> str:
     """YAML of every key as it is in force."""
-    document = config.model_dump(mode="json")
-    return str(yaml.safe_dump(_mask(document), sort_keys=False, allow_unicode=True, width=100))
+    document = _mask(config.model_dump(mode="json"))
+    return str(yaml.dump(document, Dumper=_DUMPER, sort_keys=False, allow_unicode=True, width=100))
 
 
 def mask_dsn(dsn: str) -> str:

@@ -141,6 +141,30 @@ def test_the_router_answers_as_asking_each_endpoint_in_order_would(
         assert routed(router, event, document) == naive
 
 
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(0, 4), st.none() | st.tuples(_patterns, _tenants)), max_size=20
+    ),
+    events=st.lists(st.tuples(_types, st.sampled_from([None, "t1", "t2"])), min_size=1),
+)
+def test_a_router_that_was_changed_answers_as_one_made_anew(
+    changes: list[tuple[int, tuple[list[str], str | None] | None]],
+    events: list[tuple[str, str | None]],
+) -> None:
+    changed, now = Router([]), {}
+    for number, wanted in changes:
+        if wanted is None:
+            now.pop(number, None)
+            changed.drop(number)
+        else:
+            now[number] = endpoint(number, wanted[0], tenant=wanted[1])
+            changed.put(now[number])
+        anew = Router(list(now.values()))
+        for type_, tenant in events:
+            event = event_of(type_, tenant)
+            assert routed(changed, event) == routed(anew, event)
+
+
 def test_order_is_that_of_registration_whatever_the_pattern() -> None:
     router = Router(
         [
