@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.scene import Scene
 from tests.rig import kafka as kafka_part
-from tests.rig.daemon import Daemon
+from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database, PostgresServer
 from tests.rig.proxy import Proxy
@@ -65,9 +66,24 @@ def postgres_server() -> Iterator[PostgresServer]:
     server.remove()
 
 
+@pytest.fixture(scope="session")
+def migrated(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """What `dispatcherd migrate` makes of an empty database: to copy, not to use."""
+    one = postgres_server.create_database()
+    config = config_for("127.0.0.1:9092", one.dsn, "none", [])
+    Daemon(tmp_path_factory.mktemp("migrated"), "migrate", config).migrate()
+    return one
+
+
 @pytest.fixture
-def database(postgres_server: PostgresServer) -> Database:
-    """A fresh database."""
+def database(postgres_server: PostgresServer, migrated: Database) -> Database:
+    """A fresh database that has been migrated."""
+    return postgres_server.create_database(copy_of=migrated)
+
+
+@pytest.fixture
+def empty_database(postgres_server: PostgresServer) -> Database:
+    """A fresh database in which `dispatcherd migrate` has still to be run."""
     return postgres_server.create_database()
 
 
@@ -113,6 +129,22 @@ def daemon(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[
     if report is not None and report.failed:
         for one in made:
             print(f"--- the end of {one.name}'s log\n{one.log()[-4000:]}")
+
+
+@pytest.fixture
+def scene(
+    kafka: KafkaBroker,
+    database: Database,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> Callable[..., Scene]:
+    """Sets it: `scene(partitions)`, or with a topic's configuration behind."""
+
+    def set_up(partitions: int = 8, topic_config: dict[str, str] | None = None) -> Scene:
+        return Scene(kafka, database, receivers, topic, daemon, partitions, topic_config)
+
+    return set_up
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -27,7 +27,7 @@ def test_what_a_topic_no_longer_subscribed_to_owes_is_alarmed_and_sent_once_it_i
     retry = {"schedule_seconds": [0, 0.5], "max_attempts": 1_000, "jitter": 0}
     endpoints = [{"id": "ill", "url": receivers.url("ill"), "retry": retry}]
     config = config_for(kafka.bootstrap, database.dsn, topic, endpoints)
-    one = daemon(config).migrate().start()
+    one = daemon(config).start()
     publish(kafka.bootstrap, topic, events(range(100), partitions=2))
     wait_settled(kafka, database, topic)
     one.stop()

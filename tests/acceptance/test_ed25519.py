@@ -14,11 +14,8 @@ from dispatcherd.receiver import NoMatchingSignature
 from dispatcherd.receiver.published import parse_facts
 from dispatcherd.receiver.signing import new_key_pair
 from dispatcherd.receiver.verify import Verifier
-from tests.rig.daemon import Daemon, config_for
-from tests.rig.kafka import KafkaBroker
-from tests.rig.postgres import Database
-from tests.rig.producer import events, publish
-from tests.rig.receivers import Receivers
+from tests.acceptance.scene import Scene
+from tests.rig.daemon import Daemon
 from tests.rig.waiting import wait_for
 
 EGRESS = ["192.0.2.0/24"]
@@ -32,31 +29,22 @@ def published(one: Daemon) -> bytes:
 
 
 def test_a_receiver_that_knows_the_facts_alone_follows_a_rotation_of_keys(
-    kafka: KafkaBroker,
-    database: Database,
-    receivers: Receivers,
-    topic: str,
-    daemon: Callable[..., Daemon],
-    tmp_path: Path,
+    scene: Callable[..., Scene], tmp_path: Path
 ) -> None:
-    kafka.create_topic(topic, 1)
+    here = scene(1)
     files, public = [tmp_path / "old", tmp_path / "new"], []
     for file in files:
         private, theirs = new_key_pair()
         file.write_text(private + "\n")
         public.append(theirs)
     old, new = ({"file": str(file)} for file in files)
-    config = config_for(
-        kafka.bootstrap, database.dsn, topic,
-        [{"id": "a", "url": receivers.url("a"), "secret": old}],
-        facts={"egress": EGRESS, "keys": [{"public_key": public[0]}]},
-    )  # fmt: skip
-    one = daemon(config).migrate().start()
+    facts = {"egress": EGRESS, "keys": [{"public_key": public[0]}]}
+    one = here.start(here.endpoint("a", secret=old), facts=facts)
 
     def send(number: int) -> tuple[dict[str, str], bytes]:
-        publish(kafka.bootstrap, topic, events([number], partitions=1))
-        wait_for(lambda: receivers.accepted("a") == number + 1, 60, "the event")
-        return receivers.ledger("a").kept[-1]
+        here.publish([number])
+        wait_for(lambda: here.receivers.accepted("a") == number + 1, 60, "the event")
+        return here.receivers.ledger("a").kept[-1]
 
     def reload(keys: list[str], signs: list[dict[str, str]]) -> None:
         facts = {"egress": EGRESS, "keys": [{"public_key": key} for key in keys]}
@@ -95,11 +83,8 @@ def test_a_receiver_that_knows_the_facts_alone_follows_a_rotation_of_keys(
     assert not accepts(at_first, headers, body)
 
 
-def test_without_addresses_nothing_is_published(
-    kafka: KafkaBroker, database: Database, topic: str, daemon: Callable[..., Daemon]
-) -> None:
-    kafka.create_topic(topic, 1)
-    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, [])).migrate().start()
+def test_without_addresses_nothing_is_published(scene: Callable[..., Scene]) -> None:
+    one = scene(1).start()
     with pytest.raises(urllib.error.HTTPError) as caught:
         published(one)
     assert caught.value.code == 404 and b"facts.egress" in caught.value.read()

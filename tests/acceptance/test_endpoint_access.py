@@ -46,7 +46,7 @@ def test_certificate_and_header_come_from_files_and_are_renewed_by_a_reload(
         "retry": {"schedule_seconds": [0, 1]},
     }
     kafka.create_topic(topic, 1)
-    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, [endpoint])).migrate().start()
+    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, [endpoint])).start()
     publish(kafka.bootstrap, topic, events(range(1), partitions=1))
     wait_for(lambda: "endpoint_not_reached" in one.log(), 30, "the failure in the log")
     assert '"reason":"tls_client_certificate"' in one.log()
@@ -103,7 +103,7 @@ def test_events_are_delivered_through_an_egress_proxy(
     }
     kafka.create_topic(topic, 1)
     config = config_for(kafka.bootstrap, database.dsn, topic, [endpoint], network=network)
-    one = daemon(config).migrate().start()
+    one = daemon(config).start()
     publish(kafka.bootstrap, topic, events(range(3), partitions=1))
     wait_for(lambda: '"reason":"proxy_refused"' in one.log(), 30, "the refusal in the log")
     assert "network.proxy.username and password" in one.log()

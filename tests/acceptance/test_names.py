@@ -8,13 +8,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.acceptance.checks import wait_all_accepted
-from tests.rig.daemon import Daemon, config_for
-from tests.rig.kafka import KafkaBroker
+from tests.acceptance.scene import Scene
 from tests.rig.names import NO_SUCH_NAME, SILENCE, NameServer, asking
-from tests.rig.postgres import Database
-from tests.rig.producer import Record, event, publish
-from tests.rig.receivers import Receivers
+from tests.rig.producer import Record, event
 from tests.rig.waiting import wait_for
 
 LISTEN, ALLOWED, FORBIDDEN = "127.0.0.154", "127.0.0.1", "127.0.0.2"
@@ -43,15 +39,11 @@ class _Trap:
 
 
 def test_names_that_fail_are_named_and_hold_up_nobody(
-    kafka: KafkaBroker,
-    database: Database,
-    receivers: Receivers,
-    topic: str,
-    daemon: Callable[..., Daemon],
-    tmp_path: Path,
+    scene: Callable[..., Scene], tmp_path: Path
 ) -> None:
     """Silence is 20 s long for the system's resolver: 20 silent names, asked two at a time as the
     loop does it, would keep the others waiting for minutes."""
+    here = scene(4)
     turns = itertools.cycle([[ALLOWED], [FORBIDDEN], [ALLOWED, FORBIDDEN]])
     good = [f"good{n}" for n in range(GOOD)]
     silent = [f"silent{n}" for n in range(SILENT)]
@@ -67,7 +59,7 @@ def test_names_that_fail_are_named_and_hold_up_nobody(
             **{f"{name}.test": SILENCE for name in silent},
         },
     )
-    trap = _Trap(receivers.port)
+    trap = _Trap(here.receivers.port)
     failing = {
         "mixed": "address_forbidden",
         "forbidden": "address_forbidden",
@@ -76,11 +68,10 @@ def test_names_that_fail_are_named_and_hold_up_nobody(
         "silent0": "dns_failed",
     }
     hosts = [*silent, *(name for name in failing if name not in silent), "rebinding", *good]
-    kafka.create_topic(topic, 4)
     endpoints = [
         {
             "id": name,
-            "url": f"http://{name}.test:{receivers.port}/{name}",
+            "url": f"http://{name}.test:{here.receivers.port}/{name}",
             "retry": {"schedule_seconds": [0, 0.3], "max_attempts": 1_000, "jitter": 0},
         }
         for name in hosts
@@ -92,18 +83,17 @@ def test_names_that_fail_are_named_and_hold_up_nobody(
         "dns_cache_seconds": 0,
         "keepalive_seconds": 0,
     }
-    config = config_for(kafka.bootstrap, database.dsn, topic, endpoints, network=network)
-    one = daemon(config).migrate()
+    one = here.daemon(*endpoints, network=network)
     one.prefix = asking(LISTEN, tmp_path)
     one.start()
-    publish(kafka.bootstrap, topic, [Record(event(0), 0)])
+    here.publish_records([Record(event(0), 0)])
     wait_for(lambda: names.asked >= {f"{n}.test" for n in silent}, 30, "the silent to be asked")
-    publish(kafka.bootstrap, topic, [Record(event(n), n % 4) for n in range(1, EVENTS)])
+    here.publish_records([Record(event(n), n % 4) for n in range(1, EVENTS)])
     for name in [*good, "rebinding"]:
-        wait_all_accepted(receivers, name, range(EVENTS), timeout_seconds=30)
+        here.wait_accepted(name, range(EVENTS), timeout_seconds=30)
 
     def reasons() -> dict[str, set[str]]:
-        rows = database.fetch(
+        rows = here.database.fetch(
             "SELECT DISTINCT e.name, r.name AS reason FROM attempts a "
             "JOIN endpoints e ON e.id = a.endpoint_id JOIN reasons r ON r.id = a.reason"
         )
@@ -114,11 +104,11 @@ def test_names_that_fail_are_named_and_hold_up_nobody(
     assert {name: found[name] for name in failing} == {n: {r} for n, r in failing.items()}
     assert found["rebinding"] <= {"ok", "address_forbidden"}
     assert trap.requests == 0, "a forbidden address was connected to"
-    assert all(receivers.ledger(name).received.total() == 0 for name in failing)
+    assert all(here.receivers.ledger(name).received.total() == 0 for name in failing)
     # Heals: a name that was silent, and one that lied, answer as they should.
     names.zone["silent0.test"] = names.zone["mixed.test"] = [ALLOWED]
     for name in ("silent0", "mixed"):
-        wait_all_accepted(receivers, name, range(EVENTS))
+        here.wait_accepted(name, range(EVENTS))
     one.stop()
     trap.stop()
     names.stop()

@@ -45,7 +45,7 @@ class Scene:
         limits = {"park_after_seconds": 0.3}
         config = config_for(kafka.bootstrap, database.dsn, topic, endpoints, limits=limits)
         self.kafka, self.database, self.receivers, self.topic = kafka, database, receivers, topic
-        self.daemon = make(config).migrate()
+        self.daemon = make(config)
         self.commands = Commands(folder, config)
 
     def publish(self, count: int, event_type: str = "order.created", first: int = 0) -> None:

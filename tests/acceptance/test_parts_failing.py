@@ -15,7 +15,7 @@ from dispatcherd.errors import LogError
 from tests.acceptance.checks import assert_recorded_once, wait_all_accepted, wait_settled
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
-from tests.rig.postgres import PostgresServer
+from tests.rig.postgres import Database, PostgresServer
 from tests.rig.producer import Flow, events, publish
 from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
@@ -32,22 +32,15 @@ def _endpoints(receivers: Receivers) -> list[dict[str, object]]:
 
 
 def _all_arrive(
-    kafka: KafkaBroker, server: PostgresServer, receivers: Receivers, topic: str, count: int
+    kafka: KafkaBroker, database: Database, receivers: Receivers, topic: str, count: int
 ) -> None:
     for name in ("single", "batched", "flaky"):
         wait_all_accepted(receivers, name, range(count))
-    database = _database(server)
     wait_settled(kafka, database, topic)
     database.wait_until("SELECT count(*) FROM deliveries", 0)
     assert_recorded_once(database)
     recorded = database.value("SELECT count(DISTINCT exchange_id) FROM attempts WHERE sent")
     assert recorded == sum(counts[0] for counts in receivers.summary().values())
-
-
-def _database(server: PostgresServer):  # type: ignore[no-untyped-def]
-    from tests.rig.postgres import Database
-
-    return Database(server.dsn("t1"))
 
 
 def test_postgres_restarted_at_once_and_frozen_costs_nothing(
@@ -85,7 +78,7 @@ def test_postgres_restarted_at_once_and_frozen_costs_nothing(
     own_postgres.thaw()
     assert max(rows) <= 500, "the unrecorded buffer grew past its bound"
     count = flow.stop()
-    _all_arrive(kafka, own_postgres, receivers, topic, count)
+    _all_arrive(kafka, database, receivers, topic, count)
     assert count > sent_while_frozen, "sending did not stop while nothing could be recorded"
     assert one.rss_bytes() < 250 * 1024 * 1024
     one.stop()
@@ -111,7 +104,7 @@ def test_a_lost_answer_to_commit_records_nothing_twice(
         wait_for(lambda n=number: proxy.cuts >= n, 30, f"answer {number} to be cut")  # type: ignore[misc]
         seen = receivers.accepted("single")
         wait_for(lambda before=seen: receivers.accepted("single") > before, 30, "work resumed")  # type: ignore[misc]
-    _all_arrive(kafka, own_postgres, receivers, topic, flow.stop())
+    _all_arrive(kafka, database, receivers, topic, flow.stop())
     assert one.metric("dispatcherd_flush_failures_total") >= 1
     one.stop()
     proxy.stop()
@@ -138,7 +131,7 @@ def test_postgres_unreachable_without_a_reset_recovers_within_its_timeouts(
     wait_for(lambda: "postgres_unavailable" in one.log(), 30, "the outage to be named")
     proxy.cut()
     proxy.heal()
-    _all_arrive(kafka, own_postgres, receivers, topic, flow.stop())
+    _all_arrive(kafka, database, receivers, topic, flow.stop())
     assert "postgres_available_again" in one.log()
     one.stop()
     proxy.stop()
@@ -165,7 +158,7 @@ def test_postgres_lost_at_start_while_kafka_is_waited_for_is_waited_for_too(
     server.heal()
     one.wait_ready()
     publish(kafka.bootstrap, topic, events(range(100)))
-    _all_arrive(kafka, own_postgres, receivers, topic, 100)
+    _all_arrive(kafka, database, receivers, topic, 100)
     one.stop()
     brokers.stop()
     server.stop()
@@ -173,15 +166,14 @@ def test_postgres_lost_at_start_while_kafka_is_waited_for_is_waited_for_too(
 
 def test_kafka_restarted_resumes(
     own_kafka: KafkaBroker,
-    postgres_server: PostgresServer,
+    database: Database,
     receivers: Receivers,
     topic: str,
     daemon: Callable[..., Daemon],
 ) -> None:
     own_kafka.create_topic(topic, 8)
-    database = postgres_server.create_database()
     one = daemon(config_for(own_kafka.bootstrap, database.dsn, topic, _endpoints(receivers)))
-    one.migrate().start()
+    one.start()
     publish(own_kafka.bootstrap, topic, events(range(2_000)))
     wait_for(lambda: receivers.accepted("single") > 100, 30, "load")
     own_kafka.restart()
@@ -194,15 +186,14 @@ def test_kafka_restarted_resumes(
 
 def test_kafka_gone_while_sigterm_arrives_still_exits_in_time(
     own_kafka: KafkaBroker,
-    postgres_server: PostgresServer,
+    database: Database,
     receivers: Receivers,
     topic: str,
     daemon: Callable[..., Daemon],
 ) -> None:
     own_kafka.create_topic(topic, 8)
-    database = postgres_server.create_database()
     one = daemon(config_for(own_kafka.bootstrap, database.dsn, topic, _endpoints(receivers)))
-    one.migrate().start()
+    one.start()
     publish(own_kafka.bootstrap, topic, events(range(1_000)))
     wait_all_accepted(receivers, "single", range(1_000))
     own_kafka.kill()
@@ -212,15 +203,14 @@ def test_kafka_gone_while_sigterm_arrives_still_exits_in_time(
 
 def test_empty_group_offsets_start_from_progress_and_not_from_the_policy(
     own_kafka: KafkaBroker,
-    postgres_server: PostgresServer,
+    database: Database,
     receivers: Receivers,
     topic: str,
     daemon: Callable[..., Daemon],
 ) -> None:
     own_kafka.create_topic(topic, 8)
-    database = postgres_server.create_database()
     one = daemon(config_for(own_kafka.bootstrap, database.dsn, topic, _endpoints(receivers)))
-    one.migrate().start()
+    one.start()
     publish(own_kafka.bootstrap, topic, events(range(500)))
     wait_all_accepted(receivers, "single", range(500))
     wait_settled(own_kafka, database, topic)

@@ -65,7 +65,7 @@ def test_single_batched_and_hex_signed_events_are_each_handled_once(
             {"id": "hex", "url": urls[2], "retry": quick,
              "sign": {"hex_header": "X-Webhook-Signature"}},
         ]  # fmt: skip
-        daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).migrate().start()
+        daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).start()
         publish(kafka.bootstrap, topic, events(range(COUNT), partitions=2))
         for name, counts in seen.items():
             wait_for(lambda c=counts: len(c) == COUNT, 60, f"{name} has all")  # type: ignore[misc]
@@ -92,7 +92,7 @@ def test_a_type_that_came_in_a_kafka_header_is_known_from_a_batch_only(
             for name, one in receivers.items()
         ]
         endpoints[1]["batch"] = {"max_events": 5, "max_wait_seconds": 0.1}  # type: ignore[assignment]
-        daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).migrate().start()
+        daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).start()
         record = Record(b'{"number": 1}', headers=[("webhook-type", b"order.created")])
         publish(kafka.bootstrap, topic, [record])
         wait_for(lambda: all(types.values()), 60, "both have it")

@@ -78,7 +78,7 @@ def test_events_are_published_and_delivered_over_a_secured_listener(
     kafka = stand.mutual() if listener == "certificate" else stand.sasl(listener)
     endpoints = [{"id": "all", "url": receivers.url("all")}]
     config = config_for("", database.dsn, topic, endpoints, kafka=kafka)
-    one = daemon(config).migrate().start()
+    one = daemon(config).start()
     event = '{"id": "evt_1", "type": "order.created", "data": {}}'
     published = one.command("publish", "--topic", topic, event)
     assert published.returncode == 0, published.stderr
