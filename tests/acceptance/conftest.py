@@ -96,12 +96,19 @@ def own_postgres() -> Iterator[PostgresServer]:
     server.remove()
 
 
-@pytest.fixture
-def receivers() -> Iterator[Receivers]:
-    """Receivers of this test's own."""
+@pytest.fixture(scope="session")
+def receivers_process() -> Iterator[Receivers]:
+    """One process for all."""
     process = Receivers()
     yield process
     process.stop()
+
+
+@pytest.fixture
+def receivers(receivers_process: Receivers) -> Receivers:
+    """Receivers that have received nothing yet."""
+    receivers_process.forget()
+    return receivers_process
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tests.rig.postgres import Database, PostgresServer
 from tests.rig.producer import events, publish
 from tests.rig.receivers import Receivers
 
-COUNT = 8_000
+COUNT = 5_000
 HEALTHY = ("one", "two", "three", "four", "five")
 
 

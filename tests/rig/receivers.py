@@ -167,8 +167,18 @@ async def _serve(port: int, file: TextIO | None) -> None:
             {n: [e.requests, len(e.received), len(e.accepted)] for n, e in endpoints.items()}
         )
 
+    async def forget(_request: web.Request) -> web.Response:
+        """Only while nobody else is connected: what a daemon that has ended sent is read before
+        its connection ends, and nothing of it can come behind."""
+        assert runner.server is not None
+        alone = len(runner.server.connections) == 1
+        if alone:
+            endpoints.clear()
+        return web.json_response(alone)
+
     app = web.Application(client_max_size=1 << 30)
     app.router.add_get("/control", summary)
+    app.router.add_delete("/control", forget)
     app.router.add_put("/control/{name}", set_manner)
     app.router.add_get("/control/{name}", tell)
     app.router.add_post("/{name}", deliver)
@@ -218,8 +228,10 @@ class Receivers:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, None if content is None else json.dumps(content))
-            answer = connection.getresponse().read()
-            return json.loads(answer) if answer else None
+            answer = connection.getresponse()
+            told = answer.read()
+            assert answer.status == 200, (method, path, answer.status, told)
+            return json.loads(told) if told else None
         finally:
             connection.close()
 
@@ -234,6 +246,10 @@ class Receivers:
     def summary(self) -> dict[str, list[int]]:
         """name → [requests, different ids received, different ids accepted]"""
         return dict(self._ask("GET", "/control"))
+
+    def forget(self) -> None:
+        """As if nothing had been received. Whoever has sent must have ended."""
+        wait_for(lambda: self._ask("DELETE", "/control"), 20, "every sender to be gone")
 
     def accepted(self, name: str) -> int:
         """How many different ids an endpoint has answered with 2xx."""
