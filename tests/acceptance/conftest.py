@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from tests.acceptance.scene import Scene
+from tests.acceptance.service_rig import Rig
 from tests.rig import kafka as kafka_part
+from tests.rig import service, systemd
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database, PostgresServer
 from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
+from tests.rig.systemd import Systemd
 from tests.rig.waiting import free_port
 
 
@@ -152,6 +155,36 @@ def scene(
         return Scene(kafka, database, receivers, topic, daemon, partitions, topic_config)
 
     return set_up
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
+    """A systemd with the service installed; all of it is gone afterwards."""
+    systemd.need()
+    folder = tmp_path_factory.mktemp("systemd")
+    why = systemd.unable(folder / "probe")
+    if why is not None:
+        pytest.skip(why)
+    one = Systemd(folder / "machine", service.binds())
+    try:
+        service.install(one)
+        yield one
+    finally:
+        one.stop()
+    assert not systemd.remains(folder, os.getpid())
+
+
+@pytest.fixture
+def rig(
+    machine: Systemd, scene: Callable[..., Scene], request: pytest.FixtureRequest
+) -> Iterator[Rig]:
+    """The service of this test's own; the journal's end is shown when it failed."""
+    one = Rig(machine, scene(4))
+    yield one
+    report = getattr(request.node, "report_call", None)
+    if report is not None and report.failed:
+        print(f"--- the end of the journal\n{one.service.log()[-6000:]}")
+    one.service.end()
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,41 @@ def published(one: Daemon) -> bytes:
         return bytes(answer.read())
 
 
+def facts(keys: list[str]) -> dict[str, Any]:
+    """What is published: addresses, and these public keys."""
+    return {"egress": EGRESS, "keys": [{"public_key": key} for key in keys]}
+
+
+def trusted(one: Daemon) -> Verifier:
+    """What somebody who reads the facts now will believe."""
+    return Verifier(parse_facts(published(one)).public_keys)
+
+
+def accepts(verifier: Verifier, headers: dict[str, str], body: bytes) -> bool:
+    try:
+        verifier.verify(headers, body, int(headers["webhook-timestamp"]))
+    except NoMatchingSignature:
+        return False
+    return True
+
+
+def send(here: Scene, number: int) -> tuple[dict[str, str], bytes]:
+    """Another event; its request."""
+    here.publish([number])
+    here.wait_accepted("a", range(number + 1))
+    return here.receivers.ledger("a").kept[-1]
+
+
+def reload(one: Daemon, keys: list[str], signs: list[dict[str, str]]) -> None:
+    """Publish these keys from now on, and sign with these."""
+    [endpoint] = one.config["endpoints"]
+    changed = {**endpoint, "secret": signs[0], "secrets": signs[1:]}
+    one.write({**one.config, "facts": facts(keys), "endpoints": [changed]})
+    before = one.log().count('"reloaded"')
+    one.signal(signal.SIGHUP)
+    wait_for(lambda: one.log().count('"reloaded"') > before, 20, "the reload")
+
+
 def test_a_receiver_that_knows_the_facts_alone_follows_a_rotation_of_keys(
     scene: Callable[..., Scene], tmp_path: Path
 ) -> None:
@@ -38,48 +75,23 @@ def test_a_receiver_that_knows_the_facts_alone_follows_a_rotation_of_keys(
         file.write_text(private + "\n")
         public.append(theirs)
     old, new = ({"file": str(file)} for file in files)
-    facts = {"egress": EGRESS, "keys": [{"public_key": public[0]}]}
-    one = here.start(here.endpoint("a", secret=old), facts=facts)
+    one = here.start(here.endpoint("a", secret=old), facts=facts(public[:1]))
 
-    def send(number: int) -> tuple[dict[str, str], bytes]:
-        here.publish([number])
-        wait_for(lambda: here.receivers.accepted("a") == number + 1, 60, "the event")
-        return here.receivers.ledger("a").kept[-1]
-
-    def reload(keys: list[str], signs: list[dict[str, str]]) -> None:
-        facts = {"egress": EGRESS, "keys": [{"public_key": key} for key in keys]}
-        [endpoint] = one.config["endpoints"]
-        changed = {**endpoint, "secret": signs[0], "secrets": signs[1:]}
-        one.write({**one.config, "facts": facts, "endpoints": [changed]})
-        before = one.log().count('"reloaded"')
-        one.signal(1)
-        wait_for(lambda: one.log().count('"reloaded"') > before, 20, "the reload")
-
-    def trusted() -> Verifier:
-        return Verifier(parse_facts(published(one)).public_keys)
-
-    def accepts(verifier: Verifier, headers: dict[str, str], body: bytes) -> bool:
-        try:
-            verifier.verify(headers, body, int(headers["webhook-timestamp"]))
-        except NoMatchingSignature:
-            return False
-        return True
-
-    at_first = trusted()
-    headers, body = send(0)
+    at_first = trusted(one)
+    headers, body = send(here, 0)
     assert headers["webhook-signature"].startswith("v1a,")
     assert accepts(at_first, headers, body) and not accepts(at_first, headers, body + b" ")
 
-    reload(public, [old])  # the new key is announced before it signs
-    announced = trusted()
-    reload(public, [old, new])
-    both, body = send(1)
+    reload(one, public, [old])  # the new key is announced before it signs
+    announced = trusted(one)
+    reload(one, public, [old, new])
+    both, body = send(here, 1)
     assert [s[:4] for s in both["webhook-signature"].split(" ")] == ["v1a,", "v1a,"]
     assert accepts(at_first, both, body) and accepts(announced, both, body)
 
-    reload(public[1:], [new])
-    headers, body = send(2)
-    assert accepts(announced, headers, body) and accepts(trusted(), headers, body)
+    reload(one, public[1:], [new])
+    headers, body = send(here, 2)
+    assert accepts(announced, headers, body) and accepts(trusted(one), headers, body)
     assert not accepts(at_first, headers, body)
 
 

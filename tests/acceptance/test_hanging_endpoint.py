@@ -18,6 +18,7 @@ from tests.rig.producer import events, publish
 from tests.rig.receivers import Receivers
 
 COUNT = 5_000
+"""Two and a half windows: if the hanging endpoint were not parked, the others would stand still."""
 HEALTHY = ("one", "two", "three", "four", "five")
 
 
