@@ -168,8 +168,10 @@ async def _serve(port: int, file: TextIO | None) -> None:
         )
 
     async def forget(_request: web.Request) -> web.Response:
-        """Only while nobody else is connected: what a daemon that has ended sent is read before
-        its connection ends, and nothing of it can come behind."""
+        """Only while nobody else is connected or hangs: what a daemon that has ended sent is read
+        before its connection ends, and nothing of it can come behind."""
+        for endpoint in endpoints.values():
+            endpoint.set({"do": "ok"})
         assert runner.server is not None
         alone = len(runner.server.connections) == 1
         if alone:
