@@ -73,7 +73,7 @@ def test_postgres_restarted_at_once_and_frozen_costs_nothing(
     frozen_until = time.monotonic() + 10
     while time.monotonic() < frozen_until:  # ten seconds of it are the claim
         rows.append(one.metric("dispatcherd_unrecorded_rows"))
-        time.sleep(0.5)
+        time.sleep(0.5)  # twenty looks at a number that must not grow
     sent_while_frozen = receivers.accepted("single")
     own_postgres.thaw()
     assert max(rows) <= 500, "the unrecorded buffer grew past its bound"
