@@ -18,6 +18,15 @@ _MOST_PER_TURN = 2_000
 """Timers run before the loop gets a turn: a million due at once must not block it."""
 
 
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set, waited for so long at the most."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
 class Timers:
     """The wheel and its ticker. `now()` is monotonic seconds."""
 
