@@ -1,4 +1,4 @@
-"""The real parts as fixtures. What is missing is skipped by name, and in CI it fails."""
+"""Parts to break, and what stands on the shared ones of tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -16,57 +16,18 @@ from tests.rig import service, systemd
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database, PostgresServer
-from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
 from tests.rig.systemd import Systemd
-from tests.rig.waiting import free_port
-
-
-def need_kafka() -> None:
-    """Skips the test, or in CI fails it, where no broker can be had."""
-    why = kafka_part.missing()
-    if why is None:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"in CI nothing may be missing: {why}")
-    pytest.skip(why)
-
-
-@pytest.fixture(scope="session")
-def kafka_proxy() -> Iterator[Proxy]:
-    """Before the shared broker, for who bootstraps from `kafka.proxied`."""
-    proxy = Proxy(free_port())
-    yield proxy
-    proxy.stop()
-
-
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_proxy: Proxy) -> Iterator[KafkaBroker]:
-    """The shared broker: for tests that do it no harm."""
-    need_kafka()
-    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"), kafka_proxy)
-    broker.start()
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
     """A broker to break."""
-    need_kafka()
+    kafka_part.need()
     broker = KafkaBroker(tmp_path / "kafka")
     broker.start()
     yield broker
     broker.stop()
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """The shared server: for tests that do it no harm."""
-    server = PostgresServer(durable=False)
-    server.start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -24,8 +24,8 @@ from tests.rig.store import Store, until
 
 
 @pytest.fixture
-def proxy(postgres: PostgresServer) -> Iterator[Proxy]:
-    one = Proxy(postgres.port)
+def proxy(postgres_server: PostgresServer) -> Iterator[Proxy]:
+    one = Proxy(postgres_server.port)
     yield one
     one.stop()
 

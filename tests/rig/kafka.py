@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import pytest
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
@@ -45,6 +46,16 @@ def missing() -> str | None:
     if absent and not any(LIBRARIES.glob("kafka_*.jar")):
         return f"Apache Kafka needs {' and '.join(absent)}, which this machine has not"
     return None
+
+
+def need() -> None:
+    """Skips the test, or in CI fails it, where no broker can be had."""
+    why = missing()
+    if why is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"in CI nothing may be missing: {why}")
+    pytest.skip(why)
 
 
 @contextlib.contextmanager
