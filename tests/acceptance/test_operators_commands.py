@@ -188,11 +188,13 @@ def test_an_attempt_that_succeeds_while_a_discard_waits_is_recorded_and_not_resu
 ) -> None:
     here = desk(FAR)
     here.daemon.start()
-    here.receivers.manner("billing", "slow", seconds=4)
+    here.receivers.manner("billing", "hold")
     here.publish(2)
     here.wait_rows(2, "owed")
     here.commands.ok("retry", "--id", "e0", "--discard")
     here.commands.ok("retry", "--id", "e1")
+    here.wait_requests_taken()
+    here.receivers.manner("billing", "ok")
     here.wait_accepted("billing", 2)
     here.wait_rows(0)
     assert here.receivers.ledger("billing").requests == 2
