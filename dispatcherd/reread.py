@@ -93,7 +93,7 @@ class Rereader:
             return False
         moved = False
         for held in await backlog.held_ranges(self._database, claims):
-            lane = self._endpoints.lanes.get(held.endpoint_id)
+            lane = self._endpoints.lane(held.endpoint_id)
             if lane is None:
                 self._lost(held, held.end, "the endpoint was removed")
                 moved = True
@@ -167,13 +167,13 @@ class Rereader:
             found, position = await self._fetch(tp, held.start, 1)
             return self._park(held, found.get(tp, []), position)
         held.resume_at = await first_readable(readable, held.start, held.end)
-        self._recorder.reread(held)
+        self._recorder.buffer.reread(held)
         return True
 
     def _park(self, held: HeldRange, records: list[Record], position: int) -> bool:
         """Rows for what routes to the endpoint, and the range's new start, without a wait between:
         they are in one flush."""
-        lane = self._endpoints.lanes.get(held.endpoint_id)
+        lane = self._endpoints.lane(held.endpoint_id)
         if lane is None:
             return False
         held.resume_at = min(position, held.end)
@@ -184,13 +184,13 @@ class Rereader:
             delivery = self._delivery(held, record, now)
             if delivery is None:
                 continue
-            if not self._recorder.try_reserve(1, delivery.event.size):
+            if not self._recorder.buffer.try_reserve(1, delivery.event.size):
                 held.resume_at = record.offset
                 break
             self._parking.park(lane, delivery, Reason.BACKLOG_FULL, now)
         if held.resume_at == held.start:
             return False
-        self._recorder.reread(held)
+        self._recorder.buffer.reread(held)
         return True
 
     def _delivery(self, held: HeldRange, record: Record, now: float) -> Delivery | None:
@@ -209,7 +209,7 @@ class Rereader:
     def _lost(self, held: HeldRange, resume_at: int, why: str) -> None:
         held.resume_at = resume_at
         self._metrics.held_offsets_lost += resume_at - held.start
-        lane = self._endpoints.lanes.get(held.endpoint_id)
+        lane = self._endpoints.lane(held.endpoint_id)
         logger.error(
             "held_range_lost",
             endpoint=lane.endpoint.name if lane is not None else held.endpoint_id,
@@ -218,7 +218,7 @@ class Rereader:
             offsets=f"{held.start} to {resume_at - 1}",
             reason=why,
         )
-        self._recorder.reread(held)
+        self._recorder.buffer.reread(held)
 
     async def _opened(self) -> AIOKafkaConsumer:
         if self._client is None:

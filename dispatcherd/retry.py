@@ -78,7 +78,7 @@ class Retries:
 
     def schedule(self, delivery: Delivery, due: float) -> None:
         """It has a row (or will, with the next flush): keep it for its time, or leave it there."""
-        lane = self._endpoints.lanes.get(delivery.endpoint_id)
+        lane = self._endpoints.lane(delivery.endpoint_id)
         size = delivery.event.size
         if (
             lane is None
@@ -100,23 +100,23 @@ class Retries:
     def leave(self, delivery: Delivery, due: float) -> None:
         """Out of memory, its row remains; it is paged in again when its time comes."""
         delivery.stage = Stage.GONE
-        lane = self._endpoints.lanes.get(delivery.endpoint_id)
+        lane = self._endpoints.lane(delivery.endpoint_id)
         if lane is None:
             return
         lane.expect(due)
-        if not self._recorder.pending(delivery):
+        if not self._recorder.buffer.pending(delivery):
             lane.owed.pop(delivery.key, None)
 
     def committed(self, contents: Gathering) -> None:
         """A flush is durable: what left memory meanwhile may be paged in again from here on."""
         for key, operation in contents.operations.items():
             delivery = operation.delivery
-            lane = self._endpoints.lanes.get(key.endpoint_id)
+            lane = self._endpoints.lane(key.endpoint_id)
             if (
                 lane is not None
                 and delivery.stage is Stage.GONE
                 and lane.owed.get(key) is delivery
-                and not self._recorder.pending(delivery)
+                and not self._recorder.buffer.pending(delivery)
             ):
                 del lane.owed[key]
                 if operation.change is Change.OWED:
@@ -146,7 +146,7 @@ class Retries:
         delivery.timer = None
         self.waiting -= 1
         self.waiting_bytes -= delivery.event.size
-        lane = self._endpoints.lanes.get(delivery.endpoint_id)
+        lane = self._endpoints.lane(delivery.endpoint_id)
         if lane is not None:
             lane.waiting -= 1
             lane.waiting_bytes -= delivery.event.size
@@ -182,14 +182,14 @@ class Retries:
         for lane in lanes:
             for delivery in [*lane.due, *lane.fresh]:
                 lane.remove(delivery)
-                self._recorder.bury(delivery, Reason.ENDPOINT_REMOVED)
+                self._recorder.buffer.bury(delivery, Reason.ENDPOINT_REMOVED)
             for delivery in lane.owed.values():
                 if delivery.timer is not None:
                     self._timers.cancel(delivery.timer)
                     delivery.timer = None
                     self.waiting -= 1
                     self.waiting_bytes -= delivery.event.size
-                    self._recorder.bury(delivery, Reason.ENDPOINT_REMOVED)
+                    self._recorder.buffer.bury(delivery, Reason.ENDPOINT_REMOVED)
         self.look_again()
 
     # --- paging ----------------------------------------------------------------------------
@@ -254,7 +254,7 @@ class Retries:
         now = self._timers.now()
         strangers = set()
         for first in await owed.survey(self._database, claims):
-            lane = self._endpoints.lanes.get(first.endpoint_id)
+            lane = self._endpoints.lane(first.endpoint_id)
             if lane is None:
                 strangers.add(first.endpoint_id)
             else:
@@ -311,7 +311,7 @@ class Retries:
             return
         elsewhere = []
         for row in rows:
-            lane = self._endpoints.lanes.get(row.key.endpoint_id)
+            lane = self._endpoints.lane(row.key.endpoint_id)
             delivery = lane.owed.get(row.key) if lane is not None else None
             if lane is None or delivery is None:
                 elsewhere.append(row)
@@ -321,7 +321,7 @@ class Retries:
         await owed.grant(self._database, claims, elsewhere)
         now = self._timers.now()
         for row in elsewhere:
-            lane = self._endpoints.lanes.get(row.key.endpoint_id)
+            lane = self._endpoints.lane(row.key.endpoint_id)
             if lane is not None and row.request is Request.RETRY:
                 lane.expect(now)
         logger.info("requests_granted", count=len(rows))
@@ -341,10 +341,10 @@ class Retries:
         else:
             lane.remove(delivery)
         if row.request is Request.DISCARD:
-            self._recorder.discard(delivery, row.number)
+            self._recorder.buffer.discard(delivery, row.number)
             return
         delivery.cycle_start = delivery.attempts
-        self._recorder.owe(delivery, now, Reason.OPERATOR_RETRY)
+        self._recorder.buffer.owe(delivery, now, Reason.OPERATOR_RETRY)
         delivery.request = None
         lane.offer_due(delivery)
         self._queued[lane] = None

@@ -25,8 +25,7 @@ from dispatcherd.admin.server import AdminServer
 from dispatcherd.cli.status import StatusLine
 from dispatcherd.cli.supervision import Supervision
 from dispatcherd.config.check import check_runnable
-from dispatcherd.config.load import load_config
-from dispatcherd.config.model import Config
+from dispatcherd.config.load import Loaded, load_again
 from dispatcherd.config.secrets import Secrets, load_secrets
 from dispatcherd.config.show import RELOADED, changed
 from dispatcherd.conformity import Rules
@@ -36,14 +35,17 @@ from dispatcherd.pipeline import Pipeline
 
 logger = log.get("dispatcherd.run")
 
-_M_MMAP_THRESHOLD = -3
-_LARGE_BYTES = 262_144
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE_BYTES = 16_777_216
+_KEPT_BYTES = 33_554_432
 
 
 def run_daemon(path: str | None) -> int:
     """Run until stopped; the exit code. Raises ConfigError or CatalogueError before anything has
     been started."""
-    config = load_config(path, os.environ)
+    gc.disable()  # what is made from here on stays
+    loaded = load_again(path, os.environ, None)
+    config = loaded.config
     problems = check_runnable(config)
     if problems:
         raise ConfigError(problems)
@@ -53,31 +55,42 @@ def run_daemon(path: str | None) -> int:
     # The watchdog kills with SIGABRT: the log then shows where the loop stood still.
     faulthandler.enable()
     _give_large_blocks_back()
-    # The long-lived objects of the imports need not be looked at by every collection.
-    gc.collect()
-    gc.freeze()
+    _settle_memory()
     gc.set_threshold(50_000, 20, 20)
-    daemon = Daemon(path, config, secrets, rules)
+    gc.enable()
+    daemon = Daemon(path, loaded, secrets, rules)
     return uvloop.run(daemon.run())
 
 
+def _settle_memory() -> None:
+    """What is there now will stay: no later collection needs to look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 def _give_large_blocks_back() -> None:
-    """What is freed of fetches, batches and bodies goes back to the system at once. By default
-    glibc raises the size from which it does so with each block that is freed, up to 32 MiB, and
-    keeps what is smaller in pieces: several times what is in use (mallopt(3), M_MMAP_THRESHOLD)."""
+    """Blocks beyond a usual fetch (a compressed batch, inflated) go back to the system when they
+    are freed; smaller ones are kept for the next fetch, up to a bound: the kernel would have to
+    give their pages anew each time, one for every second delivery or so. Left alone, glibc moves
+    these bounds with what is freed, and keeps several times what is in use (mallopt(3))."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 class Daemon:
     """One process: pipeline, admin surface, signals, service manager."""
 
     def __init__(
-        self, path: str | None, config: Config, secrets: Secrets, rules: Rules | None
+        self, path: str | None, loaded: Loaded, secrets: Secrets, rules: Rules | None
     ) -> None:
         self._rules = rules
         self._path = path
-        self._config = config
+        self._loaded = loaded
+        """What was read last."""
+        self._config = loaded.config
+        """What is in force."""
         self._secrets = secrets
         self._stopping = False
         self._reload = asyncio.Event()
@@ -149,6 +162,7 @@ class Daemon:
             if not self._stopping:
                 raise
             return False
+        _settle_memory()
         return True
 
     def _handle_signals(self, pipeline: Pipeline, supervision: Supervision) -> None:
@@ -178,14 +192,16 @@ class Daemon:
     async def _reload_once(self, pipeline: Pipeline) -> str:
         """What is wrong after it, for the status line; empty when it took."""
         try:
-            config = load_config(self._path, os.environ)
-            secrets = load_secrets(config, os.environ)
-            # A large catalogue takes seconds to read, and the loop must turn meanwhile.
-            rules = await asyncio.to_thread(Rules.of, config.catalogue)
+            # Many endpoints or event types take seconds to read, and the loop must turn meanwhile.
+            loaded, secrets, rules = await asyncio.to_thread(self._read)
+            config = loaded.config
             await pipeline.reload(config, secrets, rules)
         except DispatcherdError as error:
             logger.error("reload_refused", error=str(error))
             return f"the last reload was REFUSED: {error}"
+        if loaded is not self._loaded:
+            self._loaded = loaded
+            _settle_memory()
         stale = changed(self._config, config)
         if stale:
             logger.warning("restart_needed", reason=f"these take effect at a restart: {stale}")
@@ -198,6 +214,11 @@ class Daemon:
             "reloaded", endpoints=len(config.endpoints), event_types=rules.types if rules else 0
         )
         return f"a restart is needed for {', '.join(stale)}" if stale else ""
+
+    def _read(self) -> tuple[Loaded, Secrets, Rules | None]:
+        loaded = load_again(self._path, os.environ, self._loaded)
+        secrets = load_secrets(loaded.config, os.environ)
+        return loaded, secrets, Rules.of(loaded.config.catalogue)
 
 
 async def _sum_up_the_log() -> None:
