@@ -154,6 +154,7 @@ class Consumer:
                 why = diagnosis.in_words(error, heard, self._config)
                 raise LogUnavailable(f"Kafka: {why}") from error
             finally:
+                # It has answered or failed already: how its connections end is no news.
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(admin.close(), 5)
 
@@ -222,6 +223,7 @@ class Consumer:
 
     def highwater(self, tp: TopicPartition) -> int | None:
         """The end of the partition as of the last fetch."""
+        # The client's own assertion, or a None, where a rebalance has just taken the partition.
         with contextlib.suppress(kafka_errors.KafkaError, AssertionError, AttributeError):
             mark = self.client.highwater(tp)
             return None if mark is None else int(mark)

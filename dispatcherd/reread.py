@@ -237,6 +237,7 @@ class Rereader:
     async def _close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
+            # It belongs to no group and commits nothing: how its connections end is no news.
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await client.stop()

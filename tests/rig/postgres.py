@@ -107,17 +107,22 @@ class PostgresServer:
         """Over TCP, so that a proxy can stand before it."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self, folder: Path | None = None) -> Database:
-        """A fresh one; its tables lie in `folder`, if one is given (an empty one of root's)."""
+    def create_database(
+        self, folder: Path | None = None, copy_of: Database | None = None
+    ) -> Database:
+        """A fresh one, or a copy of one that nobody is connected to.
+
+        Its tables lie in `folder`, if one is given (an empty one of root's).
+        """
         self._databases += 1
         name = f"t{self._databases}"
-        where = ""
+        where = "" if copy_of is None else f" TEMPLATE {copy_of.name}"
         if folder is not None:
             if self._as_user:
                 user = pwd.getpwnam(_USER)
                 os.chown(folder, user.pw_uid, user.pw_gid)
             Database(self.dsn()).execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
-            where = f" TABLESPACE {name}"
+            where += f" TABLESPACE {name}"
         Database(self.dsn()).execute(f"CREATE DATABASE {name}{where}")
         return Database(self.dsn(name))
 
@@ -135,6 +140,7 @@ class Database:
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
+        self.name = dsn.rpartition("/")[2]
 
     def _ask(self, method: str, sql: str, *arguments: object) -> Any:
         async def ask() -> Any:
