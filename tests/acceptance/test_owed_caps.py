@@ -14,10 +14,16 @@ from tests.acceptance.checks import (
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database
-from tests.rig.producer import events, publish
+from tests.rig.producer import event, events, publish
+from tests.rig.raw_batch import (
+    batch_with_a_header_name_that_is_not_utf8,
+    compressed_batch,
+    produce,
+)
 from tests.rig.receivers import Receivers
 from tests.rig.waiting import wait_for
 
+MEGABYTE = 1 << 20
 CAP = 300
 COUNT = 3_900
 """A multiple of 300: it is published in pieces of that size."""
@@ -98,6 +104,55 @@ def test_held_offsets_that_kafka_deleted_are_counted_and_named(
     database.wait_until("SELECT count(*) FROM held_ranges", 0)
     wait_for(lambda: "held_range_lost" in one.log(), 20, "the loss to be named")
     assert one.metric("dispatcherd_held_offsets_lost_total") == held
+    one.stop()
+
+
+def test_a_held_batch_that_cannot_be_read_again_stays_owed_until_the_policy_says_to_go_on(
+    kafka: KafkaBroker,
+    database: Database,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    """Two batches in a held range: one that never could be read (it lies in the quarantine: the
+    range goes on behind it), and one that could be, until its bound was set lower."""
+    kafka.create_topic(topic, 1)
+    receivers.manner("ill", "status", status=503)
+    config = _config(kafka, database, receivers, topic, "hold")
+    config["kafka"]["on_unreadable"] = "skip"
+    one = daemon(config).migrate().start()
+    publish(kafka.bootstrap, topic, events(range(600), partitions=1))
+    wait_for(lambda: one.metric("dispatcherd_at_owed_cap", "ill") == 1, 60, "the cap")
+    first = [event(n) for n in range(600, 605)]
+    produce(kafka.bootstrap, topic, 0, batch_with_a_header_name_that_is_not_utf8(first, 2))
+    large = [event(n, size=500_000) for n in range(605, 609)]
+    offset = produce(kafka.bootstrap, topic, 0, compressed_batch("zstd", large))
+    publish(kafka.bootstrap, topic, events(range(609, 700), partitions=1))
+    read = [*range(602), *range(605, 700)]
+    wait_all_accepted(receivers, "well", read)
+    wait_settled(kafka, database, topic)
+    one.stop()
+
+    one.config["limits"]["batch_inflated_bytes"] = MEGABYTE
+    one.config["kafka"]["on_unreadable"] = "stop"
+    one.write(one.config)
+    one.start()
+    receivers.manner("ill", "ok")
+    wait_all_accepted(receivers, "ill", range(602))
+    wait_for(lambda: "held_range_unreadable" in one.log(), 30, "the batch to be named")
+    assert "limits.batch_inflated_bytes" in one.log() and "kafka.on_unreadable" in one.log()
+    assert "held_range_lost" not in one.log()
+    database.wait_until("SELECT min(start_offset) FROM held_ranges", offset)
+    assert one.metric("dispatcherd_held_offsets_lost_total") == 0
+    one.stop()
+
+    one.config["kafka"]["on_unreadable"] = "skip"
+    one.write(one.config)
+    one.start()
+    wait_all_accepted(receivers, "ill", [*range(602), *range(609, 700)])
+    database.wait_until("SELECT count(*) FROM held_ranges", 0)
+    assert f"{offset} to {offset + len(large) - 1}" in one.log()
+    assert one.metric("dispatcherd_held_offsets_lost_total") == len(large)
     one.stop()
 
 
