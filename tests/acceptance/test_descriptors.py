@@ -24,19 +24,20 @@ def test_out_of_descriptors_it_sends_what_it_can_and_heals(
     topic: str,
     daemon: Callable[..., Daemon],
 ) -> None:
-    """An attempt that counted would make a dead letter at once: one is all that an endpoint has."""
+    """Each event is refused once by its receiver, and an endpoint has two attempts: one more that
+    counted would make a dead letter."""
     kafka.create_topic(topic, 8)
     names = [f"e{n}" for n in range(4)]
     endpoints = [
         {
             "id": name,
             "url": receivers.url(name),
-            "retry": {"schedule_seconds": [0], "max_attempts": 1},
+            "retry": {"schedule_seconds": [0], "max_attempts": 2},
         }
         for name in names
     ]
     for name in names:
-        receivers.manner(name, "slow", seconds=0.02)
+        receivers.manner(name, "fail_first", times=1, seconds=0.02)
     one = daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).migrate().start()
     open_now = len(list(Path(f"/proc/{one.pid}/fd").iterdir()))
     limits = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
