@@ -7,8 +7,11 @@ import platform
 import re
 import shutil
 import subprocess
+import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from dispatcherd import send
 
 _PACKAGES = (
     "aiohttp", "aiokafka", "asyncpg", "httptools", "orjson", "uvloop", "confluent-kafka",
@@ -25,6 +28,8 @@ def describe() -> dict[str, object]:
         "kernel": platform.release(),
         "virtual": "hypervisor" in Path("/proc/cpuinfo").read_text(),
         "python": platform.python_version(),
+        "python_build": _python_build(),
+        "dispatcherd": "plain" if send.__file__.endswith(".py") else "compiled",
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "kafka": _kafka(),
         "java": _said("java", "-version"),
@@ -33,6 +38,13 @@ def describe() -> dict[str, object]:
         "changed_files": len((_whole("git", "status", "--porcelain", "-uno") or "").splitlines()),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def _python_build() -> str:
+    """Distributions build Python with profile-guided optimisation, pyenv by itself does not: it is
+    worth a tenth and more."""
+    options = str(sysconfig.get_config_var("CONFIG_ARGS"))
+    return "optimised" if "--enable-optimizations" in options else "built without optimisation"
 
 
 def _first(path: str, pattern: str) -> str | None:

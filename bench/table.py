@@ -82,7 +82,8 @@ def markdown(report: Report) -> str:
         "",
         f"{machine['cores']} cores of {machine['processor']}"
         f"{' (virtual)' if machine['virtual'] else ''}, {machine['memory_gb']} GB, Linux "
-        f"{machine['kernel']}, Python {machine['python']}, {machine['kafka']}, commit "
+        f"{machine['kernel']}, Python {machine['python']} ({machine['python_build']}), "
+        f"{machine['kafka']}, dispatcherd {machine['dispatcherd']}, commit "
         f"{machine['commit']}; load before: {machine['load_before']}.",
         "",
         "| scenario | claim | target | got | |",

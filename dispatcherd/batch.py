@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 
 import orjson
@@ -16,6 +17,7 @@ import orjson
 from dispatcherd.delivery import Event, Shape
 
 _SPACE = b" \t\r\n"
+_DIGITS_OR_NOT = re.compile(r"([0-9]+)|([^0-9]+)")
 
 
 def member(event: Event) -> bytes:
@@ -49,6 +51,21 @@ def batch_id(events: Sequence[Event]) -> str:
     for key in sorted((e.claim.topic_id, e.claim.partition, e.offset, e.id) for e in events):
         digest.update(repr(key).encode())
     return "batch_" + base64.b32encode(digest.digest()).decode("ascii").rstrip("=").lower()
+
+
+def greatest_version(events: Iterable[Event]) -> str:
+    """The version that stands in the request's header: the members' greatest. Numbers in it compare
+    as numbers (10 is above 9), so that dates and dotted versions compare as one reads them."""
+    versions = {event.version for event in events}
+    return versions.pop() if len(versions) == 1 else max(versions, key=_in_parts)
+
+
+def _in_parts(version: str) -> tuple[list[tuple[int, int, str]], str]:
+    parts = [
+        (1, int(digits), "") if digits else (0, 0, text)
+        for digits, text in _DIGITS_OR_NOT.findall(version)
+    ]
+    return parts, version
 
 
 def failed_members(answer: bytes) -> frozenset[str] | None:

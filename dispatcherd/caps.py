@@ -52,7 +52,7 @@ class OwedCaps:
         while True:
             try:
                 full, free = self._quota.look(await backlog.owed_by_endpoint(self._database))
-                self._recorder.holding.end(free)
+                self._recorder.buffer.holding.end(free)
                 for number in full:
                     self._say(logger.error, "owed_cap_reached", number)
                 for number in free:

@@ -25,8 +25,8 @@ from dispatcherd.errors import LogUnavailable, StoreUnavailable
 from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
 from dispatcherd.record import claims
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.connection import Database, describe
-from dispatcherd.record.recorder import Recorder
 
 logger = log.get(__name__)
 
@@ -57,14 +57,14 @@ class Ownership:
         self,
         database: Database,
         consumer: Consumer,
-        recorder: Recorder,
+        buffer: Buffer,
         config: KafkaConfig,
         incarnation: int,
         metrics: Metrics,
     ) -> None:
         self._database = database
         self._consumer = consumer
-        self._recorder = recorder
+        self._buffer = buffer
         self._config = config
         self._incarnation = incarnation
         self._metrics = metrics
@@ -152,7 +152,7 @@ class Ownership:
                     tp, Window(claim, watermark), halted="adopted: its topic is not read"
                 )
                 self.adopted[tp] = self.tenures[tp] = tenure
-                self._recorder.windows[claim] = tenure.window
+                self._buffer.windows[claim] = tenure.window
             else:
                 tenure.older.append(claim)
             logger.warning("partition_adopted", topic=tp.topic, partition=tp.partition)
@@ -301,7 +301,7 @@ class Ownership:
             for claim in tenure.claims:
                 claim.hold = Hold.SUSPENDED
             self.tenures[tenure.tp] = tenure
-            self._recorder.windows[tenure.window.claim] = tenure.window
+            self._buffer.windows[tenure.window.claim] = tenure.window
 
     async def _prove(self, tenures: list[Tenure], round_: int) -> None:
         """Kafka accepts the watermarks only from a current member of the current generation."""
@@ -354,7 +354,7 @@ class Ownership:
     def _drop(self, tenure: Tenure) -> None:
         for claim in tenure.claims:
             claim.hold = Hold.FENCED
-            self._recorder.forget(claim)
+            self._buffer.forget(claim)
         self.tenures.pop(tenure.tp, None)
         self.reading.pop(tenure.tp, None)
         self.adopted.pop(tenure.tp, None)

@@ -39,10 +39,15 @@ class ConcurrencyLimit:
         self.moving = float(min(2 * _LEAST, most))
         """Exchanges that may be under way beside those that hang."""
 
+    @property
+    def late(self) -> bool:
+        """The process itself is the bottleneck: its loop comes round late."""
+        return self._lag > _LATE_SECONDS
+
     def adjust(self, lag_seconds: float, hanging: int) -> int:
         """The new limit in all, from how late the loop was and how many exchanges hang."""
         self._lag += _SMOOTHING * (lag_seconds - self._lag)
-        if self._lag > _LATE_SECONDS:
+        if self.late:
             self.moving = max(self._least, self.moving * _DECREASE)
         else:
             self.moving = min(self._most, self.moving + _INCREASE)

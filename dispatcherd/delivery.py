@@ -7,7 +7,7 @@ comes about (decode, route, outcome) and where it is kept (record).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -80,34 +80,62 @@ class Shape(IntEnum):
     """Type or id came in Kafka headers: the body becomes `data` of an envelope made around it."""
 
 
-@dataclass(slots=True, eq=False)
 class Event:
-    """One Kafka record that decoded."""
+    """One Kafka record that decoded. Compared by identity."""
 
-    claim: Claim
-    offset: int
-    id: str
-    """1–256 characters of `[A-Za-z0-9_:@/+=~-]`; goes out as `webhook-id`."""
-    type: str
-    """1–128 characters of `[A-Za-z0-9_.:/-]`."""
-    version: str
-    timestamp: str
-    """As the producer wrote it (RFC 3339 or a number, as text), else the record's own time."""
-    body: bytes
-    """The record's value, byte for byte."""
-    headers: Headers
-    shape: Shape
-    tenant: str | None = None
-    appended_at: float = 0.0
-    """Unix seconds of the record's own timestamp; 0 when it was read back from Postgres."""
-    size: int = field(init=False)
-    """Bytes this event holds in memory, headers included: what every cap in bytes counts."""
+    __slots__ = (
+        "appended_at",
+        "body",
+        "claim",
+        "headers",
+        "id",
+        "offset",
+        "shape",
+        "size",
+        "tenant",
+        "timestamp",
+        "type",
+        "version",
+    )
 
-    def __post_init__(self) -> None:
-        size = len(self.body) + 256
-        for name, value in self.headers:
+    def __init__(
+        self,
+        claim: Claim,
+        offset: int,
+        id: str,
+        type: str,
+        version: str,
+        timestamp: str,
+        body: bytes,
+        headers: Headers,
+        shape: Shape,
+        tenant: str | None = None,
+        appended_at: float = 0.0,
+    ) -> None:
+        self.claim = claim
+        self.offset = offset
+        self.id = id
+        """1–256 characters of `[A-Za-z0-9_:@/+=~-]`; goes out as `webhook-id`."""
+        self.type = type
+        """1–128 characters of `[A-Za-z0-9_.:/-]`."""
+        self.version = version
+        self.timestamp = timestamp
+        """As the producer wrote it (RFC 3339 or a number, as text), else the record's own time."""
+        self.body = body
+        """The record's value, byte for byte."""
+        self.headers = headers
+        self.shape = shape
+        self.tenant = tenant
+        self.appended_at = appended_at
+        """Unix seconds of the record's own timestamp; 0 when it was read back from Postgres."""
+        size = len(body) + 256
+        for name, value in headers:
             size += len(name) + len(value) + 128
         self.size = size
+        """Bytes this event holds in memory, headers included: what every cap in bytes counts."""
+
+    def __repr__(self) -> str:
+        return f"<Event {self.type} {self.id} at {self.claim!r} {self.offset}>"
 
 
 @dataclass(slots=True, frozen=True)
@@ -341,19 +369,3 @@ class Outcome:
     kind: OutcomeKind
     reason: Reason
     delay_seconds: float = 0.0
-
-
-class Attempt(NamedTuple):
-    """One HTTP exchange as it counts for one delivery; becomes one row."""
-
-    delivery: Delivery
-    exchange_id: int
-    """Shared by the members of a batch."""
-    number: int
-    """1 for the first attempt ever made for this delivery."""
-    at: float
-    """Unix seconds, UTC, at which the request was started."""
-    duration_seconds: float
-    status: int
-    outcome: Outcome
-    sent: bool

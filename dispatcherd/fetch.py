@@ -26,15 +26,15 @@ from dispatcherd.errors import LogUnavailable, StoreUnavailable
 from dispatcherd.intake import Blocked, Intake
 from dispatcherd.metrics import Metrics
 from dispatcherd.parking import Parking
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.catalogue import Catalogue
-from dispatcherd.record.recorder import Recorder
 from dispatcherd.timers import Timers
 
 logger = log.get(__name__)
 
 _BLOCKED_PAUSE_SECONDS = 0.005
 _IDLE_POLL_SECONDS = 0.1
-_RELIEVE_EVERY_SECONDS = 0.25
+_RELIEVE_EVERY_SECONDS = 0.1
 _PASS_GAPS_EVERY_SECONDS = 1.0
 _ALIVE_EVERY_SECONDS = 30
 _SUSPECT_POLL_SECONDS = 0.5
@@ -52,7 +52,7 @@ class FetchLoop:
         ownership: Ownership,
         catalogue: Catalogue,
         parking: Parking,
-        recorder: Recorder,
+        buffer: Buffer,
         timers: Timers,
         metrics: Metrics,
         skip_unreadable: bool,
@@ -70,7 +70,7 @@ class FetchLoop:
         self._ownership = ownership
         self._catalogue = catalogue
         self._parking = parking
-        self._recorder = recorder
+        self._buffer = buffer
         self._timers = timers
         self._metrics = metrics
         self._polled_at = 0.0
@@ -138,7 +138,7 @@ class FetchLoop:
             if position is not None and self._ownership.reading.get(tp) is tenure:
                 tenure.window.skip_to(position)
                 if tenure.window.dirty:
-                    self._recorder.touch()
+                    self._buffer.touch()
 
     # --- what compressed batches become in memory ---------------------------------------------
 

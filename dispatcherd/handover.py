@@ -11,7 +11,7 @@ from dispatcherd.claim import Tenure
 from dispatcherd.delivery import Delivery, Reason
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.intake import Intake
-from dispatcherd.record.recorder import Recorder
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.retry import Retries
 from dispatcherd.send import Sender
 from dispatcherd.timers import Timers
@@ -26,14 +26,14 @@ class Handover:
         intake: Intake,
         sender: Sender,
         retries: Retries,
-        recorder: Recorder,
+        buffer: Buffer,
         timers: Timers,
     ) -> None:
         self._endpoints = endpoints
         self._intake = intake
         self._sender = sender
         self._retries = retries
-        self._recorder = recorder
+        self._buffer = buffer
         self._timers = timers
 
     def begun(self, tenures: list[Tenure]) -> None:
@@ -44,7 +44,7 @@ class Handover:
             for delivery in aside:
                 lane = self._endpoints.lanes.get(delivery.endpoint_id)
                 if lane is None:
-                    self._recorder.bury(delivery, Reason.ENDPOINT_REMOVED)
+                    self._buffer.bury(delivery, Reason.ENDPOINT_REMOVED)
                     continue
                 lane.offer(delivery)
         self._retries.look_again()

@@ -18,6 +18,7 @@ from aiokafka import TopicPartition
 
 from dispatcherd import log
 from dispatcherd.claim import Tenure
+from dispatcherd.concurrency import ConcurrencyLimit
 from dispatcherd.config.model import Config
 from dispatcherd.conformity import Conformity
 from dispatcherd.consume import Record
@@ -27,15 +28,13 @@ from dispatcherd.endpoints import Endpoints
 from dispatcherd.lane import Lane
 from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
+from dispatcherd.overflow import Overflow
 from dispatcherd.parking import Parking
 from dispatcherd.quota import Quota
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.catalogue import Catalogue
-from dispatcherd.record.recorder import Recorder
 
 logger = log.get(__name__)
-
-_RECENT_SECONDS = 5.0
-_SCAN_EVERY_SECONDS = 0.02
 
 
 class Blocked(StrEnum):
@@ -67,23 +66,24 @@ class Intake:
         endpoints: Endpoints,
         catalogue: Catalogue,
         conformity: Conformity,
-        recorder: Recorder,
+        buffer: Buffer,
         parking: Parking,
         quota: Quota,
         metrics: Metrics,
+        concurrency: ConcurrencyLimit,
         poke: Callable[[Lane], None],
     ) -> None:
-        self._limits = config.limits
+        self._limits = limits = config.limits
         self._parking = parking
         self._quota = quota
-        self._holds_excess = config.limits.at_owed_cap == "hold"
-        self._stops_at_cap = config.limits.at_owed_cap == "stop_intake"
+        self._holds_excess = limits.at_owed_cap == "hold"
+        self._stops_at_cap = limits.at_owed_cap == "stop_intake"
         self._keep_bytes = config.decode.max_quarantine_bytes
         self._decoder = Decoder(config.decode)
         self._endpoints = endpoints
         self._catalogue = catalogue
         self._conformity = conformity
-        self._recorder = recorder
+        self._buffer = buffer
         self._metrics = metrics
         self._poke = poke
         self.fetched: dict[TopicPartition, Fetched] = {}
@@ -95,11 +95,8 @@ class Intake:
         self.on_recreated: Callable[[Tenure], None] = lambda tenure: None
         self._deliveries = 0
         self._bytes = 0
-        self._recent: dict[Lane, Lane] = {}
-        """Lanes that had fresh traffic lately."""
-        self._scanned_at = 0.0
-        self._dry: list[Lane] = []
-        """Of those, the ones that had nothing left to send when last looked at."""
+        self._overflow = Overflow(limits.hold_seconds, limits.park_after_seconds)
+        self._concurrency = concurrency
 
     def add(self, tenure: Tenure, records: list[Record]) -> None:
         """Fetched records of a partition that has nothing waiting."""
@@ -113,7 +110,7 @@ class Intake:
 
     def in_memory(self) -> tuple[int, int]:
         """(deliveries, bytes) between the watermarks and the positions of all partitions."""
-        windows = self._recorder.windows.values()
+        windows = self._buffer.windows.values()
         return sum(w.deliveries for w in windows), sum(w.bytes for w in windows)
 
     def take(self, now: float) -> Blocked | None:
@@ -158,7 +155,7 @@ class Intake:
             records.popleft()
             fetched.head = None
         if window.dirty:
-            self._recorder.touch()
+            self._buffer.touch()
         return None
 
     def _same_topic(self, tenure: Tenure, record: Record) -> bool:
@@ -219,10 +216,10 @@ class Intake:
         self, window: Window, record: Record, refused: Refused, now: float
     ) -> Blocked | None:
         size = min(len(record.value or b""), self._keep_bytes)
-        if not self._recorder.try_reserve(1, size):
+        if not self._buffer.try_reserve(1, size):
             return Blocked.UNRECORDED
         headers = tuple((name, value or b"") for name, value in record.headers)
-        self._recorder.quarantine(
+        self._buffer.quarantine(
             window,
             record.offset,
             refused,
@@ -239,12 +236,12 @@ class Intake:
         """One row for the offsets from the window's position to `beyond`, which the client cannot
         read; they are settled by it. False when there is no place for the row now."""
         window = tenure.window
-        if not self._recorder.try_reserve(1):
+        if not self._buffer.try_reserve(1):
             return False
         offset = window.position
         detail = f"offsets {offset} to {beyond - 1} cannot be read: {why}"[:300]
         refused = Refused(Reason.UNREADABLE, detail)
-        self._recorder.quarantine(window, offset, refused, None, None, (), 0, now)
+        self._buffer.quarantine(window, offset, refused, None, None, (), 0, now)
         window.skip_to(beyond)
         self._note_quarantine(window, offset, refused)
         return True
@@ -295,11 +292,11 @@ class Intake:
             if endpoint.held:
                 overflow.add(endpoint.id)
             elif not lane.has_room(size):
-                if self._holds(lane, now):
+                if self._overflow.waits(lane, now, self._concurrency.late):
                     self._metrics.events -= 1
                     return Blocked.LANE
                 overflow.add(endpoint.id)
-        if overflow and not self._recorder.try_reserve(len(overflow), len(overflow) * size):
+        if overflow and not self._buffer.try_reserve(len(overflow), len(overflow) * size):
             self._metrics.events -= 1
             return Blocked.UNRECORDED
         self._queue(window, event, wanted, overflow, now, touched)
@@ -321,7 +318,7 @@ class Intake:
             deliveries[number] = None
         window.add(event.offset, deliveries, now, event.size)
         for number in held:
-            self._recorder.hold(window, event.offset, number)
+            self._buffer.hold(window, event.offset, number)
             self._metrics.endpoint(lanes[number].endpoint.name).parked(Reason.BACKLOG_FULL)
         self._deliveries += len(deliveries)
         self._bytes += event.size
@@ -335,8 +332,8 @@ class Intake:
                 self._parking.park(lane, delivery, reason, now)
             else:
                 lane.offer(delivery)
-                lane.last_offer = now
-                touched[number] = self._recent[lane] = lane
+                self._overflow.offered(lane, now)
+                touched[number] = lane
 
     def _room(self, window: Window, count: int, size: int) -> Blocked | None:
         limits = self._limits
@@ -351,28 +348,6 @@ class Intake:
         ):
             return Blocked.MEMORY
         return None
-
-    def _holds(self, lane: Lane, now: float) -> bool:
-        """Whether a full lane may hold intake: it moves fast, and nobody else runs dry meanwhile.
-
-        Otherwise its overflow is parked: one slow endpoint must not set the pace of the others,
-        but a fast one that has the whole stream to itself is best left to Kafka's backpressure.
-        """
-        if lane.head_age(now) > self._limits.hold_seconds:
-            return False
-        if now - self._scanned_at > _SCAN_EVERY_SECONDS:
-            self._scanned_at = now
-            self._scan(now)
-        # Asked anew: one call of `take` may have filled since what was dry then.
-        return not any(not len(lane) for lane in self._dry)
-
-    def _scan(self, now: float) -> None:
-        """Which lanes that had traffic lately have run dry? Only those with traffic are looked at:
-        there may be a hundred thousand others."""
-        recently = now - _RECENT_SECONDS
-        for lane in [lane for lane in self._recent if lane.last_offer < recently or lane.removed]:
-            del self._recent[lane]
-        self._dry = [lane for lane in self._recent if not len(lane)]
 
 
 def fingerprint(record: Record) -> bytes:

@@ -4,8 +4,7 @@ Sources: Standard Webhooks 1.0: `whsec_` + base64 of 24-64 bytes for HMAC-SHA256
 base64 of an Ed25519 private key (`v1a`). The specification leaves the private key's form open; the
 one in use elsewhere (Svix, `dispatcherd.receiver`) is the 32-byte seed followed by the 32-byte
 public key, and the seed alone is taken too. Invariant: no error text and no repr holds key
-material; `cryptography` is imported only where there is an Ed25519 key. Leaves out: where secrets
-are read from (config.secrets), signing (sign).
+material. Leaves out: where secrets are read from (config.secrets), signing (sign).
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ import base64
 import binascii
 import re
 from typing import Protocol, TypeAlias
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SECRET_PREFIX = "whsec_"
 PRIVATE_PREFIX = "whsk_"
@@ -79,15 +80,11 @@ def check_public_key(text: str) -> None:
 
 
 def _private_key(raw: bytes) -> PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     _public_bytes(raw)
     return Ed25519PrivateKey.from_private_bytes(raw[:32])
 
 
 def _public_bytes(raw: bytes) -> bytes:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     if len(raw) not in (32, 64):
         raise ValueError(f"it decodes to {len(raw)} bytes; an Ed25519 private key has 64 (or 32)")
     public = Ed25519PrivateKey.from_private_bytes(raw[:32]).public_key().public_bytes_raw()

@@ -51,6 +51,9 @@ class Lane:
         self.removed = False
         self.last_offer = float("-inf")
         """When a fresh delivery last came in, monotonic."""
+        self.asked_at = float("-inf")
+        """When it was last asked for something to send, monotonic. While all its exchanges hang, it
+        is not."""
         self._due_turn = self._due_turn_before = True
 
     def __len__(self) -> int:
@@ -160,6 +163,7 @@ class Lane:
     def take(self, now: float) -> list[Delivery]:
         """The next batch, or [] when none is ready. Due and fresh take turns; a batch is of one
         kind, so that what failed together is tried again together."""
+        self.asked_at = now
         if self.endpoint.batch.max_events == 1:
             return self._take_one()
         fresh_ready = bool(self.fresh) and self._fresh_ready_at() <= now

@@ -13,25 +13,25 @@ from dispatcherd.endpoints import Endpoints
 from dispatcherd.lane import Lane
 from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
-from dispatcherd.record.recorder import Recorder
+from dispatcherd.record.buffer import Buffer
 
-_RELIEF_AT_ONCE = 500
+_RELIEF_AT_ONCE = 200
 
 
 class Parking:
     """Parks deliveries of full lanes, full windows, and records that have waited too long."""
 
     def __init__(
-        self, endpoints: Endpoints, recorder: Recorder, limits: LimitsConfig, metrics: Metrics
+        self, endpoints: Endpoints, buffer: Buffer, limits: LimitsConfig, metrics: Metrics
     ) -> None:
         self._endpoints = endpoints
-        self._recorder = recorder
+        self._buffer = buffer
         self._limits = limits
         self._metrics = metrics
 
     def park(self, lane: Lane, delivery: Delivery, reason: Reason, now: float) -> None:
         """Into Postgres, due at once; the place was reserved."""
-        self._recorder.park(delivery, now, reason)
+        self._buffer.park(delivery, now, reason)
         self._metrics.endpoint(lane.endpoint.name).parked(reason)
         lane.owed[delivery.key] = delivery
         if delivery.stage is not Stage.AIR:
@@ -64,7 +64,7 @@ class Parking:
             lane = self._endpoints.lanes.get(delivery.endpoint_id)
             if lane is None or delivery.stage not in (Stage.QUEUED, Stage.AIR):
                 continue
-            if not self._recorder.try_reserve(1, delivery.event.size):
+            if not self._buffer.try_reserve(1, delivery.event.size):
                 break
             if delivery.stage is Stage.QUEUED:
                 lane.remove(delivery)
@@ -78,7 +78,7 @@ class Parking:
                 if delivery is None or delivery.owed:
                     continue
                 lane = self._endpoints.lanes.get(delivery.endpoint_id)
-                if lane is None or not self._recorder.try_reserve(1, delivery.event.size):
+                if lane is None or not self._buffer.try_reserve(1, delivery.event.size):
                     continue
                 lane.remove(delivery)
                 self.park(lane, delivery, Reason.PARTIAL_CAP, now)

@@ -19,6 +19,7 @@ from dispatcherd.adopt import Adoption
 from dispatcherd.caps import OwedCaps
 from dispatcherd.claim import Ownership
 from dispatcherd.commit import Committer
+from dispatcherd.concurrency import ConcurrencyLimit
 from dispatcherd.config.model import Config
 from dispatcherd.config.secrets import Secrets
 from dispatcherd.conformity import Conformity, Rules
@@ -34,6 +35,7 @@ from dispatcherd.parking import Parking
 from dispatcherd.pool import connector, own_addresses
 from dispatcherd.quota import Quota
 from dispatcherd.record import deployment, listen, migrate
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Database
 from dispatcherd.record.gathering import Gathering
@@ -102,37 +104,41 @@ class Pipeline:
     def _build_way(self) -> None:
         """From Kafka to the receivers and to Postgres."""
         config, metrics, timers = self._config, self.metrics, self.timers
+        postgres = config.postgres
+        buffer = Buffer(self.catalogue, config.limits, postgres.flush_max_rows)
         self.recorder = Recorder(
-            self.database, self.catalogue, self.incarnation, config.postgres, config.limits, metrics
+            buffer, self.database, self.catalogue, self.incarnation, postgres, metrics
         )
         self.ownership = Ownership(
-            self.database, self.consumer, self.recorder, config.kafka, self.incarnation, metrics
+            self.database, self.consumer, buffer, config.kafka, self.incarnation, metrics
         )
         guard = AddressGuard(config.network.allowed_networks, own_addresses())
         pool = connector(config.network, guard, proxy_password=self._secrets.proxy_password)
         self.exchange = FastExchange(config.network, timers.wheel, timers.now, pool)
         self.endpoints = Endpoints(config, self.exchange.target)
         slots = HostSlots(config.network.max_connections_per_host, config.network.max_connections)
+        concurrency = ConcurrencyLimit(config.network.max_connections)
         self.sender = Sender(
             self.endpoints,
             self.exchange,
             slots,
-            self.recorder,
+            buffer,
             timers,
             metrics,
             self.incarnation,
-            config.network.max_connections,
+            concurrency,
         )
-        self.parking = Parking(self.endpoints, self.recorder, config.limits, metrics)
+        self.parking = Parking(self.endpoints, buffer, config.limits, metrics)
         self.intake = Intake(
             config,
             self.endpoints,
             self.catalogue,
             self.conformity,
-            self.recorder,
+            buffer,
             self.parking,
             self.quota,
             metrics,
+            concurrency,
             self.sender.poke,
         )
         self.fetching = FetchLoop(
@@ -141,7 +147,7 @@ class Pipeline:
             self.ownership,
             self.catalogue,
             self.parking,
-            self.recorder,
+            buffer,
             timers,
             metrics,
             skip_unreadable=config.kafka.on_unreadable == "skip",
@@ -202,7 +208,7 @@ class Pipeline:
         self.recorder.on_room = self.sender.unblock
         self.recorder.on_committed = self._committed
         handover = Handover(
-            self.endpoints, self.intake, self.sender, self.retries, self.recorder, timers
+            self.endpoints, self.intake, self.sender, self.retries, self.recorder.buffer, timers
         )
         self.ownership.on_begun = handover.begun
         self.ownership.on_suspended = handover.suspended

@@ -181,7 +181,7 @@ class Rereader:
         known_end = await backlog.unreadable_up_to(self._database, held.claim, held.start)
         if known_end is not None:
             held.resume_at = min(known_end, held.end)
-            self._recorder.reread(held)
+            self._recorder.buffer.reread(held)
             return True
         beyond = await first_readable(readable, held.start, held.end)
         self._metrics.unreadable += 1
@@ -208,13 +208,13 @@ class Rereader:
             delivery = self._delivery(held, record, now)
             if delivery is None:
                 continue
-            if not self._recorder.try_reserve(1, delivery.event.size):
+            if not self._recorder.buffer.try_reserve(1, delivery.event.size):
                 held.resume_at = record.offset
                 break
             self._parking.park(lane, delivery, Reason.BACKLOG_FULL, now)
         if held.resume_at == held.start:
             return False
-        self._recorder.reread(held)
+        self._recorder.buffer.reread(held)
         return True
 
     def _delivery(self, held: HeldRange, record: Record, now: float) -> Delivery | None:
@@ -234,7 +234,7 @@ class Rereader:
         held.resume_at = resume_at
         self._metrics.held_offsets_lost += resume_at - held.start
         self._say("held_range_lost", held, resume_at, why)
-        self._recorder.reread(held)
+        self._recorder.buffer.reread(held)
 
     def _say(self, event: str, held: HeldRange, up_to: int, why: str) -> None:
         lane = self._endpoints.lanes.get(held.endpoint_id)

@@ -104,7 +104,7 @@ class Retries:
         if lane is None:
             return
         lane.expect(due)
-        if not self._recorder.pending(delivery):
+        if not self._recorder.buffer.pending(delivery):
             lane.owed.pop(delivery.key, None)
 
     def committed(self, contents: Gathering) -> None:
@@ -116,7 +116,7 @@ class Retries:
                 lane is not None
                 and delivery.stage is Stage.GONE
                 and lane.owed.get(key) is delivery
-                and not self._recorder.pending(delivery)
+                and not self._recorder.buffer.pending(delivery)
             ):
                 del lane.owed[key]
                 if operation.change is Change.OWED:
@@ -182,14 +182,14 @@ class Retries:
         for lane in lanes:
             for delivery in [*lane.due, *lane.fresh]:
                 lane.remove(delivery)
-                self._recorder.bury(delivery, Reason.ENDPOINT_REMOVED)
+                self._recorder.buffer.bury(delivery, Reason.ENDPOINT_REMOVED)
             for delivery in lane.owed.values():
                 if delivery.timer is not None:
                     self._timers.cancel(delivery.timer)
                     delivery.timer = None
                     self.waiting -= 1
                     self.waiting_bytes -= delivery.event.size
-                    self._recorder.bury(delivery, Reason.ENDPOINT_REMOVED)
+                    self._recorder.buffer.bury(delivery, Reason.ENDPOINT_REMOVED)
         self.look_again()
 
     # --- paging ----------------------------------------------------------------------------
@@ -345,10 +345,10 @@ class Retries:
         else:
             lane.remove(delivery)
         if row.request is Request.DISCARD:
-            self._recorder.discard(delivery, row.number)
+            self._recorder.buffer.discard(delivery, row.number)
             return
         delivery.cycle_start = delivery.attempts
-        self._recorder.owe(delivery, now, Reason.OPERATOR_RETRY)
+        self._recorder.buffer.owe(delivery, now, Reason.OPERATOR_RETRY)
         delivery.request = None
         lane.offer_due(delivery)
         self._queued[lane] = None

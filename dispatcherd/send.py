@@ -17,10 +17,9 @@ from collections.abc import Callable
 from functools import partial
 
 from dispatcherd import log
-from dispatcherd.batch import batch_id, encode, failed_members
+from dispatcherd.batch import batch_id, encode, failed_members, greatest_version
 from dispatcherd.concurrency import ConcurrencyLimit
 from dispatcherd.delivery import (
-    Attempt,
     Delivery,
     Hold,
     Outcome,
@@ -35,7 +34,7 @@ from dispatcherd.exchange import Exchange
 from dispatcherd.lane import Lane
 from dispatcherd.metrics import Metrics
 from dispatcherd.outcome import decide, failed
-from dispatcherd.record.recorder import Recorder
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.slots import HostSlots
 from dispatcherd.timers import Timers
 
@@ -87,17 +86,17 @@ class Sender:
         endpoints: Endpoints,
         exchange: Exchange,
         slots: HostSlots,
-        recorder: Recorder,
+        buffer: Buffer,
         timers: Timers,
         metrics: Metrics,
         incarnation: int,
-        most_exchanges: int,
+        concurrency: ConcurrencyLimit,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._endpoints = endpoints
         self._exchange = exchange
         self._slots = slots
-        self._recorder = recorder
+        self._buffer = buffer
         self._timers = timers
         self._metrics = metrics
         self._wall = wall
@@ -107,7 +106,7 @@ class Sender:
         self._failing: dict[Lane, set[Reason]] = {}
         """Lanes whose last exchange got no answer, and what has been said of it since."""
         self._under_way: dict[_Exchange, None] = {}
-        self._concurrency = ConcurrencyLimit(most_exchanges)
+        self._concurrency = concurrency
         self._hanging = 0
         self._counted_at = 0.0
         self._starved_at = float("-inf")
@@ -208,7 +207,7 @@ class Sender:
         first = batch[0]
         single = endpoint.batch.max_events == 1
         size = first.event.size if single else sum([d.event.size for d in batch])
-        if not self._recorder.try_reserve(len(batch), size):
+        if not self._buffer.try_reserve(len(batch), size):
             lane.put_back(batch)
             self._blocked[lane] = None
             return False
@@ -219,7 +218,7 @@ class Sender:
         else:
             events = [d.event for d in batch]
             webhook_id, body = batch_id(events), encode(events)
-            version = max([e.version for e in events])
+            version = greatest_version(events)
             attempts = max([d.attempts for d in batch])
         self._next_exchange += 1
         exchange.id = self._next_exchange
@@ -296,17 +295,8 @@ class Sender:
             metrics.attempted(outcome, took)
             if outcome.kind is _DELIVERED and delivery.event.appended_at:
                 metrics.latencies.observe(at + took - delivery.event.appended_at)
-            self._recorder.attempt(
-                Attempt(
-                    delivery,
-                    exchange.id,
-                    delivery.attempts,
-                    at,
-                    took,
-                    response.status,
-                    outcome,
-                    response.sent,
-                )
+            self._buffer.attempt(
+                delivery, exchange.id, at, took, response.status, outcome, response.sent
             )
             self._settle(lane, delivery, outcome, response.status, now)
 
@@ -333,12 +323,12 @@ class Sender:
         if delivery.event.claim.hold is _FENCED:
             delivery.stage = Stage.GONE
             return
-        recorder = self._recorder
+        buffer = self._buffer
         if outcome.kind is _DELIVERED:
-            recorder.delivered(delivery)
+            buffer.delivered(delivery)
             return
         if delivery.request is Request.DISCARD:
-            recorder.discard(delivery, delivery.request_no)
+            buffer.discard(delivery, delivery.request_no)
             return
         due = now + outcome.delay_seconds
         if delivery.request is Request.RETRY:
@@ -346,10 +336,10 @@ class Sender:
             due = now
         elif outcome.kind is not OutcomeKind.RETRY or lane.removed:
             reason = Reason.ENDPOINT_REMOVED if lane.removed else outcome.reason
-            recorder.bury(delivery, reason, status)
+            buffer.bury(delivery, reason, status)
             lane.owed[delivery.key] = delivery
             return
-        recorder.owe(delivery, due, outcome.reason, status)
+        buffer.owe(delivery, due, outcome.reason, status)
         delivery.request = None
         lane.owed[delivery.key] = delivery
         self.on_retry(delivery, due)

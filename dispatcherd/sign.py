@@ -8,9 +8,11 @@ spaces. Invariant: the body is signed as the bytes that are sent. Leaves out: wh
 from __future__ import annotations
 
 import base64
-import hmac
 from binascii import b2a_base64
 from collections.abc import Sequence
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 
 from dispatcherd.keys import SigningKey
 
@@ -21,11 +23,10 @@ class Signer:
     def __init__(
         self, keys: Sequence[SigningKey], standard: bool = True, hex_header: str | None = None
     ) -> None:
-        # Keyed once: copying a prepared HMAC is cheaper than keying it for each message.
-        self._keys = [
-            hmac.new(key, digestmod="sha256") if isinstance(key, bytes) else key for key in keys
-        ]
-        first = next((key for key in self._keys if isinstance(key, hmac.HMAC)), None)
+        # Keyed once: copying a prepared HMAC is cheaper than keying it for each message. Not the
+        # standard library's: its copy and update are Python, and take twice the time.
+        self._keys = [HMAC(key, SHA256()) if isinstance(key, bytes) else key for key in keys]
+        first = next((key for key in self._keys if isinstance(key, HMAC)), None)
         self._standard = standard and bool(keys)
         self._hex_header = hex_header if first is not None else None
         self._first = first
@@ -45,10 +46,10 @@ class Signer:
             content = f"{webhook_id}.{timestamp}.".encode() + body
             signatures = []
             for key in self._keys:
-                if isinstance(key, hmac.HMAC):
+                if isinstance(key, HMAC):
                     mac = key.copy()
                     mac.update(content)
-                    version, signature = "v1", mac.digest()
+                    version, signature = "v1", mac.finalize()
                 else:
                     version, signature = "v1a", key.sign(content)
                 signatures.append(f"{version}," + base64.b64encode(signature).decode("ascii"))
@@ -56,7 +57,7 @@ class Signer:
         if self._hex_header is not None and self._first is not None:
             mac = self._first.copy()
             mac.update(body)
-            headers.append((self._hex_header, mac.hexdigest()))
+            headers.append((self._hex_header, mac.finalize().hex()))
         return headers
 
     def lines(self, webhook_id: str, timestamp: int, body: bytes) -> bytes:
@@ -73,5 +74,5 @@ class Signer:
         return b"webhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: v1,%b\r\n" % (
             identity,
             timestamp,
-            b2a_base64(mac.digest(), newline=False),
+            b2a_base64(mac.finalize(), newline=False),
         )

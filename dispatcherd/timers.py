@@ -14,8 +14,9 @@ from typing import Any
 from dispatcherd.metrics import Metrics
 from dispatcherd.wheel import Timer, Wheel
 
-_MOST_PER_TURN = 2_000
-"""Timers run before the loop gets a turn: a million due at once must not block it."""
+_TURN_SECONDS = 0.002
+"""For so long timers run before the loop gets a turn: a thousand receivers that hang are given up
+at one moment, and those that answer must not wait for that."""
 
 
 class Timers:
@@ -62,11 +63,10 @@ class Timers:
             self.on_lag(now, lag)
             self.check_gap(now)
             self.last_beat = now
-            ran = 0
             for timer in self.wheel.advance(now):
                 if timer.cancelled:
                     continue
                 timer.callback(timer.argument)
-                ran += 1
-                if ran % _MOST_PER_TURN == 0:
+                if self.now() - self.last_beat > _TURN_SECONDS:
                     await asyncio.sleep(0)
+                    self.last_beat = self.now()

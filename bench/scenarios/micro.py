@@ -20,11 +20,12 @@ from bench.session import Measures, Session
 from bench.subjects import SECRET
 from dispatcherd.config.model import DecodeConfig, LimitsConfig, PostgresConfig
 from dispatcherd.decode import Decoder
-from dispatcherd.delivery import Attempt, Claim, Delivery, Outcome, OutcomeKind, Reason
+from dispatcherd.delivery import Claim, Delivery, Outcome, OutcomeKind, Reason
 from dispatcherd.keys import parse_key
 from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
 from dispatcherd.record import claims, deployment
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Database
 from dispatcherd.record.recorder import Recorder
@@ -111,25 +112,27 @@ async def _recorded(session: Session, dsn: str, count: int) -> Measures:
     async with database.session() as connection:
         incarnation = await deployment.register(connection, "micro", "micro")
     await catalogue.learn(["order.created"])
-    recorder = Recorder(database, catalogue, incarnation, config, LimitsConfig(), Metrics())
+    buffer = Buffer(catalogue, LimitsConfig(), config.flush_max_rows)
+    recorder = Recorder(buffer, database, catalogue, incarnation, config, Metrics())
     held = []
     for partition in range(PARTITIONS):
         (found,) = await claims.claim(database, "orders", partition, PARTITIONS, incarnation)
         window = Window(found.claim, 0)
-        recorder.windows[found.claim] = window
+        buffer.windows[found.claim] = window
         held.append(window)
-    attempts = _attempts(held, count)
+    deliveries = _deliveries(held, count)
     gc.collect()
     gc.freeze()  # as the daemon does with what lives long
     flushing = asyncio.create_task(recorder.run())
     clock = session.parts.clocks()["postgres"]
     server, cpu = clock(), time.process_time()
-    for number, attempt in enumerate(attempts):
-        if not recorder.try_reserve(1, attempt.delivery.event.size):
+    now = time.time()
+    for number, delivery in enumerate(deliveries):
+        if not buffer.try_reserve(1, delivery.event.size):
             await recorder.durable()
-            assert recorder.try_reserve(1, attempt.delivery.event.size)
-        recorder.attempt(attempt)
-        recorder.delivered(attempt.delivery)
+            assert buffer.try_reserve(1, delivery.event.size)
+        buffer.attempt(delivery, number, now, 0.002, 200, _DELIVERED, True)
+        buffer.delivered(delivery)
         if number % _FLUSH == _FLUSH - 1:
             await asyncio.sleep(0)
     assert await recorder.drained(60), "not durable within 60 s"
@@ -143,10 +146,10 @@ async def _recorded(session: Session, dsn: str, count: int) -> Measures:
     return {"this process": cpu / count * 1e6, "the server": server / count * 1e6}
 
 
-def _attempts(windows: list[Window], count: int) -> list[Attempt]:
-    """Deliveries that are in the air, and what they came to; made before the clock runs."""
+def _deliveries(windows: list[Window], count: int) -> list[Delivery]:
+    """Deliveries that are in the air; made before the clock runs."""
     made = []
-    decoder, plan, now = Decoder(DecodeConfig()), Plan(count), time.time()
+    decoder, plan = Decoder(DecodeConfig()), Plan(count)
     for number in range(count):
         window = windows[number % PARTITIONS]
         offset = number // PARTITIONS
@@ -154,7 +157,8 @@ def _attempts(windows: list[Window], count: int) -> list[Attempt]:
         assert isinstance(decoded, tuple), decoded
         delivery = Delivery(decoded[0], 1, 0.0)
         window.add(offset, {1: delivery}, 0.0, decoded[0].size)
-        made.append(Attempt(delivery, number, 1, now, 0.002, 200, _DELIVERED, True))
+        delivery.attempts = 1
+        made.append(delivery)
     return made
 
 

@@ -20,7 +20,7 @@ def gauges(pipeline: Pipeline) -> Iterator[Gauge]:
     if not pipeline.built:
         return
     recorder, retries, metrics = pipeline.recorder, pipeline.retries, pipeline.metrics
-    yield "unrecorded_rows", "Outcomes reserved or waiting for Postgres", {}, recorder.rows
+    yield "unrecorded_rows", "Outcomes reserved or waiting for Postgres", {}, recorder.buffer.rows
     yield "postgres_up", "1 while flushes succeed", {}, recorder.healthy
     yield "kafka_up", "1 while fetches succeed", {}, pipeline.fetching.healthy
     yield "wheel_timers", "Timers on the wheel", {}, len(pipeline.timers.wheel)

@@ -36,8 +36,9 @@ from dispatcherd.pipeline import Pipeline
 
 logger = log.get("dispatcherd.run")
 
-_M_MMAP_THRESHOLD = -3
-_LARGE_BYTES = 262_144
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGE_BYTES = 16_777_216
+_KEPT_BYTES = 33_554_432
 
 
 def run_daemon(path: str | None) -> int:
@@ -62,11 +63,14 @@ def run_daemon(path: str | None) -> int:
 
 
 def _give_large_blocks_back() -> None:
-    """What is freed of fetches, batches and bodies goes back to the system at once. By default
-    glibc raises the size from which it does so with each block that is freed, up to 32 MiB, and
-    keeps what is smaller in pieces: several times what is in use (mallopt(3), M_MMAP_THRESHOLD)."""
+    """Blocks beyond a usual fetch (a compressed batch, inflated) go back to the system when they
+    are freed; smaller ones are kept for the next fetch, up to a bound: the kernel would have to
+    give their pages anew each time, one for every second delivery or so. Left alone, glibc moves
+    these bounds with what is freed, and keeps several times what is in use (mallopt(3))."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
 class Daemon:

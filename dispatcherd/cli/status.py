@@ -31,7 +31,7 @@ class StatusLine:
             f"{self._rate(now):,.0f} delivered/s",
             f"{pipeline.quota.total:,} owed",
             _count(pipeline.retries.waiting, "retry", "retries") + " on the wheel",
-            f"{pipeline.recorder.rows:,} in the air or unrecorded",
+            f"{pipeline.recorder.buffer.rows:,} in the air or unrecorded",
             "Postgres "
             + ("ok" if pipeline.recorder.healthy else f"UNAVAILABLE ({pipeline.recorder.trouble})"),
             "Kafka " + ("ok" if pipeline.fetching.healthy else "UNAVAILABLE"),

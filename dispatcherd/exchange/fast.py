@@ -18,6 +18,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import Callable, Coroutine, Iterable
+from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -36,6 +37,7 @@ from dispatcherd.pool import connector, own_addresses
 from dispatcherd.wheel import Timer, Wheel
 
 _SWEEP_SECONDS = 0.5
+_OPENED_PER_TURN = 4
 
 
 class _Opening:
@@ -106,6 +108,8 @@ class FastExchange:
             WeakValueDictionary()
         )
         self._open: dict[HttpConnection, None] = {}
+        self._queued: dict[_Opening, None] = {}
+        """Requests that need a connection, before it is asked for."""
         self._opening: dict[_Opening, None] = {}
         self._returned: dict[asyncio.Transport, float] = {}
         """Those that went back to the connector's pool, as far as they may still be open, and when
@@ -130,23 +134,20 @@ class FastExchange:
         self, target: Target, lines: bytes, body: bytes, deadline: float, flight: Flight
     ) -> None:
         """See `Exchange`."""
-        idle = target.idle
-        while idle:
-            connection: HttpConnection = idle.pop()
-            if not connection.is_closing():
-                connection.send(target, lines, body, deadline, flight)
-                return
+        connection = _at_rest(target.idle)
+        if connection is not None:
+            connection.send(target, lines, body, deadline, flight)
+            return
         opening = _Opening(self, target, lines, body, deadline, flight)
-        self._opening[opening] = None
         opening.timer = self.wheel.schedule(deadline, self._expired, opening)
-        opening.task = asyncio.get_running_loop().create_task(
-            connect(self._connector, target, opening)
-        )
+        if not self._queued:
+            asyncio.get_running_loop().call_soon(self._open_some)
+        self._queued[opening] = None
 
     def interrupt(self, flight: Flight | None = None) -> int:
         """See `Exchange`."""
         count = 0
-        for opening in list(self._opening):
+        for opening in [*self._queued, *self._opening]:
             if flight is None or opening.flight is flight:
                 count += 1
                 self._settle(opening, Response(0, Reason.INTERRUPTED, INTERRUPTED, sent=False))
@@ -177,6 +178,28 @@ class FastExchange:
 
     # --- connecting --------------------------------------------------------------------------
 
+    def _open_some(self) -> None:
+        """Ask for the connections that the next requests need; for the rest when the loop has come
+        round. A new connection costs as much as twenty requests: a thousand receivers that hung and
+        are tried again at one moment must not hold up those that answer."""
+        loop = asyncio.get_running_loop()
+        for opening in list(islice(self._queued, _OPENED_PER_TURN)):
+            del self._queued[opening]
+            self._opening[opening] = None
+            connection = _at_rest(opening.target.idle)
+            if connection is None:
+                opening.task = loop.create_task(connect(self._connector, opening.target, opening))
+            else:  # one has come free meanwhile
+                self._send(connection, opening)
+        if self._queued:
+            loop.call_soon(self._open_some)
+
+    def _send(self, connection: HttpConnection, opening: _Opening) -> None:
+        self._forget(opening)
+        connection.send(
+            opening.target, opening.lines, opening.body, opening.deadline, opening.flight
+        )
+
     def _connected(self, opening: _Opening, held: aiohttp.connector.Connection) -> None:
         if self.clock() >= opening.deadline:
             # The process was frozen, and its partitions may be another's by now.
@@ -189,10 +212,7 @@ class FastExchange:
         connection.born = self._age_of_new() if born is None else born
         self._open[connection] = None
         self._watch()
-        self._forget(opening)
-        connection.send(
-            opening.target, opening.lines, opening.body, opening.deadline, opening.flight
-        )
+        self._send(connection, opening)
 
     def _not_connected(self, opening: _Opening, error: Exception) -> None:
         if opening not in self._opening:  # its connection was there, and failed to take it
@@ -218,7 +238,7 @@ class FastExchange:
 
     def _settle(self, opening: _Opening, response: Response) -> None:
         """End the flight of one that was not connected (once, whoever comes first)."""
-        if opening not in self._opening:
+        if opening not in self._opening and opening not in self._queued:
             return
         self._forget(opening)
         task = opening.task
@@ -230,7 +250,8 @@ class FastExchange:
             self.on_fault(error)
 
     def _forget(self, opening: _Opening) -> None:
-        del self._opening[opening]
+        self._queued.pop(opening, None)
+        self._opening.pop(opening, None)
         if opening.timer is not None:
             self.wheel.cancel(opening.timer)
             opening.timer = None
@@ -297,6 +318,15 @@ class FastExchange:
             del self._returned[transport]
         if self._open or self._returned:
             self._watch()
+
+
+def _at_rest(idle: list[HttpConnection]) -> HttpConnection | None:
+    """Take the one that was used last, if there is any."""
+    while idle:
+        connection = idle.pop()
+        if not connection.is_closing():
+            return connection
+    return None
 
 
 def _report(error: BaseException) -> None:

@@ -37,6 +37,8 @@ ATTEMPT_COLUMNS = (
     "webhook_id",
 )
 _STATEMENT_BYTES = 4_194_304
+_STATEMENT_OPERATIONS = 250
+"""What is encoded at once: a few milliseconds in which nothing else runs."""
 _Place = tuple[int, int, int]
 """(topic_id, partition, offset): where a body lies once, for all its deliveries."""
 _WEBHOOK_ID = ATTEMPT_COLUMNS.index("webhook_id")
@@ -50,6 +52,18 @@ REFUSED_BY_DATA = (
     OverflowError,
 )
 """Errors that are about a row and not about the server: found by halving."""
+
+
+async def prepare(connection: Connection) -> None:
+    """Let a connection take the moments of attempts as numbers (`gathering.postgres_moment`). What
+    it reads of that type comes as numbers too. `write` needs it; once for each connection."""
+    await connection.set_type_codec(
+        "timestamptz", schema="pg_catalog", encoder=_as_is, decoder=_as_is, format="tuple"
+    )
+
+
+def _as_is(moment: tuple[int]) -> tuple[int]:
+    return moment
 
 
 async def already_committed(connection: Connection, incarnation: int, number: int) -> bool:
@@ -105,7 +119,10 @@ async def write(
             operations = [
                 op for op in contents.operations.values() if op.delivery.event.claim in ours
             ]
-            await _change_owed(connection, operations, now, type_ids)
+            for start in range(0, len(operations), _STATEMENT_OPERATIONS):
+                piece = operations[start : start + _STATEMENT_OPERATIONS]
+                await _change_owed(connection, piece, now, type_ids)
+            await backlog.count(connection, backlog.changes(operations))
             await backlog.hold(connection, [h for h in contents.held.values() if h.claim in ours])
             await backlog.resume(
                 connection, [r for r in contents.reread.values() if r.claim in ours]
@@ -196,7 +213,6 @@ async def _change_owed(
     deletes = [op for op in operations if op.change is Change.DELETE]
     if deletes:
         await _delete(connection, deletes)
-    await backlog.count(connection, backlog.changes(operations))
 
 
 async def _insert_bodies(

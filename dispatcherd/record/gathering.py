@@ -104,6 +104,15 @@ class HeldRange:
 AttemptRow = tuple[object, ...]
 """In the order of `flush.ATTEMPT_COLUMNS`."""
 
+_POSTGRES_EPOCH = 946_684_800
+"""2000-01-01 in Unix seconds: what a `timestamptz` counts its microseconds from."""
+
+
+def postgres_moment(at: float) -> tuple[int]:
+    """A Unix time, to the microsecond, as a row has it on a connection that `flush.prepare` has
+    prepared: encoding a datetime would cost half of what COPY costs in all."""
+    return (round((at - _POSTGRES_EPOCH) * 1e6),)
+
 
 @dataclass(slots=True)
 class Gathering:

@@ -190,6 +190,7 @@ ALL = [
 async def crash(one: Everything, contents: Gathering, cut_at: int, way: Any) -> int:
     """Write the flush and cut it; the waits there were. 0 when it was not cut, having fewer."""
     connection = await one.store.database.dedicated()
+    await flush.prepare(connection)
     counting = Counting(connection, cut_at, way)
     writing = asyncio.create_task(one.write(counting, contents))
     try:

@@ -58,9 +58,13 @@ async def test_a_partition_fenced_while_it_is_taken_back_is_claimed_anew(
     async with recording(store) as first, store_on(dsn) as other:
         recorder = first.recorder
         ownership = Ownership(
-            store.database, cast(Consumer, member), recorder, KafkaConfig(), store.incarnation,
+            store.database,
+            cast(Consumer, member),
+            recorder.buffer,
+            KafkaConfig(),
+            store.incarnation,
             first.metrics,
-        )  # fmt: skip
+        )
         claiming = asyncio.create_task(ownership.run())
         member.on_assigned({ORDERS})
         await becomes(lambda: ORDERS in ownership.reading)
@@ -80,5 +84,5 @@ async def test_a_partition_fenced_while_it_is_taken_back_is_claimed_anew(
         now = ownership.reading[ORDERS]
         assert ownership.tenures == {ORDERS: now}
         assert now.window.claim.epoch > before.window.claim.epoch + 1
-        assert recorder.windows[now.window.claim] is now.window
+        assert recorder.buffer.windows[now.window.claim] is now.window
         claiming.cancel()

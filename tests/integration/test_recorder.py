@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from dispatcherd.delivery import (
-    Attempt,
     Delivery,
     Reason,
     Refused,
@@ -43,9 +42,9 @@ async def test_a_row_that_is_owed_goes_when_it_is_delivered(store: Store) -> Non
     async with recording(store) as one:
         [delivery] = one.take_in(0)
         one.attempt(delivery, RETRY)
-        assert one.recorder.pending(delivery)
+        assert one.buffer.pending(delivery)
         await one.recorder.drained(10)
-        assert not one.recorder.pending(delivery)
+        assert not one.buffer.pending(delivery)
         one.attempt(delivery)
         assert delivery.stage is Stage.GONE
         await one.recorder.drained(10)
@@ -73,17 +72,17 @@ async def test_places_are_given_back_whatever_came_of_them(store: Store) -> None
             one.attempt(owed, RETRY)
             one.attempt(owed)
             one.attempt(buried, RETRY)
-            one.recorder.bury(buried, Reason.UNAVAILABLE, 503)
-            assert one.recorder.try_reserve(1, parked.event.size)
-            one.recorder.park(parked, 0.0, Reason.LANE_FULL)
+            one.buffer.bury(buried, Reason.UNAVAILABLE, 503)
+            assert one.buffer.try_reserve(1, parked.event.size)
+            one.buffer.park(parked, 0.0, Reason.LANE_FULL)
         for offset, value in ((100, b"x" * 500), (101, None)):
             size = min(len(value or b""), 100)
-            assert one.recorder.try_reserve(1, size)
+            assert one.buffer.try_reserve(1, size)
             refused = Refused(Reason.NOT_JSON, "no")
-            one.recorder.quarantine(one.window, offset, refused, b"k", value, (), 100, 0.0)
-        assert one.recorder.rows > 0
+            one.buffer.quarantine(one.window, offset, refused, b"k", value, (), 100, 0.0)
+        assert one.buffer.rows > 0
         assert await one.recorder.drained(10)
-        assert (one.recorder.rows, one.recorder.bytes) == (0, 0)
+        assert (one.buffer.rows, one.buffer.bytes) == (0, 0)
         assert one.window.durable_watermark == 102
     kept = await store.fetch('SELECT length(value), value_bytes FROM quarantine ORDER BY "offset"')
     assert kept == [(100, 500), (None, 0)]
@@ -92,16 +91,15 @@ async def test_places_are_given_back_whatever_came_of_them(store: Store) -> None
 async def test_a_delivery_that_was_parked_in_the_air_records_its_outcome(store: Store) -> None:
     async with recording(store) as one:
         [delivery] = one.take_in(0)
-        assert one.recorder.try_reserve(1, delivery.event.size)  # the attempt's
-        assert one.recorder.try_reserve(1, delivery.event.size)  # the row's
-        one.recorder.park(delivery, 0.0, Reason.TOO_SLOW)
+        assert one.buffer.try_reserve(1, delivery.event.size)  # the attempt's
+        assert one.buffer.try_reserve(1, delivery.event.size)  # the row's
+        one.buffer.park(delivery, 0.0, Reason.TOO_SLOW)
         await one.recorder.drained(10)
         assert one.window.durable_watermark == 1
-        outcome = Attempt(delivery, 1, 1, 1.7e9, 9.0, 200, DELIVERED, True)
-        one.recorder.attempt(outcome)
-        one.recorder.delivered(delivery)
+        one.buffer.attempt(delivery, 1, 1.7e9, 9.0, 200, DELIVERED, True)
+        one.buffer.delivered(delivery)
         await one.recorder.drained(10)
-        assert (one.recorder.rows, one.recorder.bytes) == (0, 0)
+        assert (one.buffer.rows, one.buffer.bytes) == (0, 0)
     assert await store.value("SELECT count(*) FROM deliveries") == 0
     assert await store.value("SELECT count(*) FROM bodies") == 0
     assert await store.value("SELECT count(*) FROM attempts") == 1
@@ -120,8 +118,8 @@ async def test_a_claim_that_was_lost_is_told_and_its_watermark_stays(
         await one.recorder.drained(10)
         assert one.flushed[-1].fenced == {one.window.claim}
         assert one.window.durable_watermark == 0
-        assert (one.recorder.rows, one.recorder.bytes) == (0, 0)
-        one.recorder.forget(one.window.claim)
+        assert (one.buffer.rows, one.buffer.bytes) == (0, 0)
+        one.buffer.forget(one.window.claim)
         [late] = [Delivery(event(one.window.claim, 1), 1, 0.0)]
         one.attempt(late, RETRY)
         await one.recorder.drained(10)
@@ -141,7 +139,7 @@ async def test_a_recorder_that_is_cut_off_leaves_each_attempt_recorded_at_most_o
             start = await process.value("SELECT watermark FROM progress")
             async with recording(process, claim=claim) as one:
                 one.window = Window(claim, start)
-                one.recorder.windows[claim] = one.window
+                one.buffer.windows[claim] = one.window
                 for offset in range(start, start + 300):
                     one.attempt(one.take_in(offset)[0])
                     if offset % 20 == 0:

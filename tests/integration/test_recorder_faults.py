@@ -44,7 +44,7 @@ async def test_a_flush_whose_commit_was_answered_to_nobody_is_not_written_twice(
         assert proxy.cuts == 5
         assert one.metrics.flush_failures >= 5
         assert one.recorder.healthy
-        assert (one.recorder.rows, one.recorder.bytes) == (0, 0)
+        assert (one.buffer.rows, one.buffer.bytes) == (0, 0)
     found = await store.fetch('SELECT "offset" FROM attempts ORDER BY 1')
     assert found == [(offset,) for offset in range(6)]
 
@@ -89,10 +89,10 @@ async def test_without_postgres_the_buffer_fills_to_its_cap_and_is_written_when_
         accepted = [delivery for delivery in taken if one.attempt(delivery)]
         assert len(accepted) == 50
         await becomes(lambda: not one.recorder.healthy)
-        assert not one.recorder.try_reserve(1)
+        assert not one.buffer.try_reserve(1)
         assert one.window.durable_watermark == 0
         rooms: list[int] = []
-        one.recorder.on_room = lambda: rooms.append(one.recorder.rows)
+        one.recorder.on_room = lambda: rooms.append(one.buffer.rows)
         proxy.heal()
         assert await one.recorder.drained(30)
         assert rooms == [0]
@@ -103,12 +103,12 @@ async def test_without_postgres_the_buffer_fills_to_its_cap_and_is_written_when_
 
 async def test_the_cap_in_bytes_holds_and_one_outcome_of_any_size_is_taken(store: Store) -> None:
     async with recording(store, unrecorded_bytes=1_000) as one:
-        assert one.recorder.try_reserve(1, 10_000)
-        assert not one.recorder.try_reserve(1, 1)
+        assert one.buffer.try_reserve(1, 10_000)
+        assert not one.buffer.try_reserve(1, 1)
     async with recording(store, unrecorded_bytes=1_000) as one:
-        assert one.recorder.try_reserve(1, 600)
-        assert not one.recorder.try_reserve(1, 600)
-        assert one.recorder.try_reserve(1, 400)
+        assert one.buffer.try_reserve(1, 600)
+        assert not one.buffer.try_reserve(1, 600)
+        assert one.buffer.try_reserve(1, 400)
 
 
 async def test_a_frozen_postgres_costs_time_and_nothing_else(

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 
 from dispatcherd.config.model import LimitsConfig, PostgresConfig
 from dispatcherd.delivery import (
-    Attempt,
     Claim,
     Delivery,
     Outcome,
@@ -18,6 +17,7 @@ from dispatcherd.delivery import (
 )
 from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
+from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.connection import Database
 from dispatcherd.record.gathering import Gathering
 from dispatcherd.record.recorder import Recorder
@@ -37,7 +37,8 @@ class Recording:
         self.window = window
         self.metrics = metrics
         self.flushed: list[Gathering] = []
-        recorder.windows[window.claim] = window
+        self.buffer = recorder.buffer
+        self.buffer.windows[window.claim] = window
         recorder.on_committed = self.flushed.append
 
     def take_in(self, offset: int, *endpoints: int) -> list[Delivery]:
@@ -49,18 +50,16 @@ class Recording:
 
     def attempt(self, delivery: Delivery, outcome: Outcome = DELIVERED) -> bool:
         """As the sender does: a place first, then the outcome and what follows from it."""
-        if not self.recorder.try_reserve(1, delivery.event.size):
+        if not self.buffer.try_reserve(1, delivery.event.size):
             return False
         delivery.attempts += 1
         status = 200 if outcome is DELIVERED else 503
         number = delivery.event.offset * 1_000 + delivery.attempts
-        self.recorder.attempt(
-            Attempt(delivery, number, delivery.attempts, 1.7e9, 0.01, status, outcome, True)
-        )
+        self.buffer.attempt(delivery, number, 1.7e9, 0.01, status, outcome, True)
         if outcome is DELIVERED:
-            self.recorder.delivered(delivery)
+            self.buffer.delivered(delivery)
         else:
-            self.recorder.owe(delivery, 1e9, outcome.reason, status)
+            self.buffer.owe(delivery, 1e9, outcome.reason, status)
         return True
 
 
@@ -74,12 +73,15 @@ async def recording(
     """Runs until the end of the block; a fault of the recorder fails the test."""
     claim = claim or await store.claim()
     metrics = Metrics()
+    config = PostgresConfig(
+        flush_interval_seconds=0.01, statement_timeout_seconds=STATEMENT_SECONDS
+    )
     recorder = Recorder(
+        Buffer(store.catalogue, LimitsConfig(**limits), config.flush_max_rows),
         database or store.database,
         store.catalogue,
         store.incarnation,
-        PostgresConfig(flush_interval_seconds=0.01, statement_timeout_seconds=STATEMENT_SECONDS),
-        LimitsConfig(**limits),
+        config,
         metrics,
     )
     running = asyncio.create_task(recorder.run())

@@ -19,7 +19,13 @@ from dispatcherd.record import claims, deployment, flush, migrate
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Connection, Database
 from dispatcherd.record.flush import ATTEMPT_COLUMNS
-from dispatcherd.record.gathering import AttemptRow, Change, Gathering, Operation
+from dispatcherd.record.gathering import (
+    AttemptRow,
+    Change,
+    Gathering,
+    Operation,
+    postgres_moment,
+)
 
 TYPE = "order.created"
 OWED = (
@@ -62,6 +68,7 @@ class Store:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection of its own, as the recorder has one."""
         made = await self.database.dedicated()
+        await flush.prepare(made)
         try:
             yield made
         finally:
@@ -126,7 +133,7 @@ def attempt_row(store: Store, claim: Claim, offset: int, **changed: Any) -> Atte
         "webhook_id": f"evt_{offset}",
         **changed,
     }
-    values.setdefault("at", datetime(2026, 1, 1, tzinfo=UTC))
+    values.setdefault("at", postgres_moment(datetime(2026, 1, 1, tzinfo=UTC).timestamp()))
     return tuple(values[name] for name in ATTEMPT_COLUMNS)
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcherd.batch import batch_id, encode, failed_members, member
+from dispatcherd.batch import batch_id, encode, failed_members, greatest_version, member
 from dispatcherd.config.model import DecodeConfig
 from dispatcherd.decode import Decoder
 from dispatcherd.delivery import Claim, Event, Refused, Shape
@@ -218,3 +218,23 @@ def test_a_list_of_failures_that_cannot_be_read_means_that_all_are_sent_again() 
     whole = b'{"batchItemFailures": [{"itemIdentifier": "e1"}]}'
     for answer in (whole[:-3], b'{"batchItemFailures": [{}]}', b'{"batchItemFailures": 5}'):
         assert failed_members(answer) is None
+
+
+@pytest.mark.parametrize(
+    ("versions", "greatest"),
+    [
+        (["9", "10"], "10"),
+        (["2", "2"], "2"),
+        (["2026-01-31", "2025-12-31"], "2026-01-31"),
+        (["1.9.3", "1.10.0", "1.2"], "1.10.0"),
+        (["v2", "v10"], "v10"),
+        (["1", "1.0"], "1.0"),
+    ],
+)
+def test_the_header_names_the_greatest_version_of_the_members(
+    versions: list[str], greatest: str
+) -> None:
+    events = [make_event(number) for number in range(len(versions))]
+    for event, version in zip(events, versions, strict=True):
+        event.version = version
+    assert greatest_version(events) == greatest_version(reversed(events)) == greatest
