@@ -24,7 +24,6 @@ from dispatcherd.consume import (
     Record,
     Unreadable,
     connection_options,
-    first_readable,
 )
 from dispatcherd.decode import Decoder
 from dispatcherd.delivery import Delivery, Key, Reason, Refused
@@ -37,6 +36,7 @@ from dispatcherd.record import backlog
 from dispatcherd.record.connection import Database
 from dispatcherd.record.gathering import HeldRange
 from dispatcherd.record.recorder import Recorder
+from dispatcherd.unreadable import end_of_batch, first_readable
 
 logger = log.get(__name__)
 
@@ -183,7 +183,10 @@ class Rereader:
             held.resume_at = min(known_end, held.end)
             self._recorder.buffer.reread(held)
             return True
-        beyond = await first_readable(readable, held.start, held.end)
+        beyond = await end_of_batch(await self._opened(), tp, held.start)
+        if beyond is None:
+            beyond = await first_readable(readable, held.start, held.end)
+        beyond = min(beyond, held.end)
         self._metrics.unreadable += 1
         if self._config.kafka.on_unreadable == "skip":
             self._lost(held, beyond, f"cannot be read any more: {why}")

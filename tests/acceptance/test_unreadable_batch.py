@@ -64,3 +64,35 @@ def test_with_the_policy_skip_the_rest_of_the_partition_is_delivered(
     ledger = receivers.ledger("all")
     assert ledger.received.total() == 302, "something was read twice"
     one.stop()
+
+
+def test_what_can_be_read_between_two_batches_that_cannot_is_delivered(
+    kafka: KafkaBroker,
+    database: Database,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    """Offsets 0 and 1 of a batch of 4, then one event, then a batch of 5 of which nothing can be
+    read: a search for what is readable that took longer and longer steps would step over it."""
+    kafka.create_topic(topic, 1)
+    endpoints = [{"id": "all", "url": receivers.url("all")}]
+    skip = {"on_unreadable": "skip"}
+    config = config_for(kafka.bootstrap, database.dsn, topic, endpoints, kafka=skip)
+    one = daemon(config).migrate()
+    values = [event(n) for n in range(4)]
+    produce(kafka.bootstrap, topic, 0, batch_with_a_header_name_that_is_not_utf8(values, 2))
+    publish(kafka.bootstrap, topic, events([4], partitions=1))
+    values = [event(n) for n in range(5, 10)]
+    produce(kafka.bootstrap, topic, 0, batch_with_a_header_name_that_is_not_utf8(values, 0))
+    publish(kafka.bootstrap, topic, events(range(10, 40), partitions=1))
+    one.start()
+    wait_all_accepted(receivers, "all", [0, 1, 4, *range(10, 40)])
+    wait_settled(kafka, database, topic)
+    rows = database.fetch('SELECT "offset", detail FROM quarantine ORDER BY 1')
+    assert [row["offset"] for row in rows] == [2, 5]
+    assert [row["detail"].split(" cannot")[0] for row in rows] == [
+        "offsets 2 to 3",
+        "offsets 5 to 9",
+    ]
+    one.stop()
