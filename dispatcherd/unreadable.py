@@ -15,8 +15,8 @@ from aiokafka import errors as kafka_errors
 from aiokafka.protocol.fetch import FetchRequest
 
 _HEADER = struct.Struct(">qiibIhi")
-"""Base offset, length, leader epoch, magic, CRC, attributes, last offset's delta: how a record batch
-begins (Kafka protocol, "Record Batch")."""
+"""Base offset, length, leader epoch, magic, CRC, attributes, last offset's delta: how a batch of
+records begins (Kafka protocol, "Record Batch")."""
 _MAGIC = 2
 _CONTROL = 0x20
 _TIMEOUT_SECONDS = 10

@@ -15,7 +15,7 @@ from tests.rig.producer import Record, event, publish
 from tests.rig.receivers import Receivers
 
 MEGABYTE = 1 << 20
-LIMIT = 224 * MEGABYTE
+LIMIT = 160 * MEGABYTE
 HANGING, HEALTHY = 8, 2
 EVENTS, SIZE = 8_000, 30_000
 
