@@ -107,7 +107,9 @@ class AddressGuard:
 
     def allows_literal(self, host: str) -> bool:
         """Whether a host is an IP literal (or localhost) inside the allowed networks."""
-        literal = as_literal(host)
+        return self._allows(host, as_literal(host))
+
+    def _allows(self, host: str, literal: IPv4Address | IPv6Address | None) -> bool:
         if literal is None:
             if _is_localhost(host):
                 return any(IPv4Address("127.0.0.1") in n for n in self._allowed)
@@ -117,15 +119,14 @@ class AddressGuard:
     def check_url(self, url: str, allow_http: bool) -> None:
         """Raise AddressForbidden for a URL that could never be sent to; a name passes here and is
         judged by its addresses at every connect."""
-        host, scheme = _parts(url)
-        literal = as_literal(host)
-        if scheme == "http" and not allow_http and not self.allows_literal(host):
+        host, scheme, literal = _parts(url)
+        if scheme == "http" and not allow_http and not self._allows(host, literal):
             raise AddressForbidden(
                 f"{_cut(url)}: plain http is not allowed; use https, or set network.allow_http"
             )
         if literal is not None:
             self.check(str(literal))
-        elif _is_localhost(host) and not self.allows_literal(host):
+        elif _is_localhost(host) and not self._allows(host, literal):
             raise AddressForbidden(f"{_cut(url)}: {host} is this host (loopback); {_REMEDY}")
         if not url.isascii():
             raise AddressForbidden(
@@ -133,13 +134,14 @@ class AddressGuard:
             )
 
 
-def _parts(url: str) -> tuple[str, str]:
-    """(host, scheme) of a URL that has no other fault than perhaps its address."""
+def _parts(url: str) -> tuple[str, str, IPv4Address | IPv6Address | None]:
+    """(host, scheme, the address that the host spells) of a URL that has no other fault than
+    perhaps its address."""
 
     def refuse(why: str) -> AddressForbidden:
         return AddressForbidden(f"URL {_cut(url)}: {why}")
 
-    if any(c <= " " or c == "\x7f" for c in url) or not url.isprintable():
+    if " " in url or not url.isprintable():
         raise refuse("it holds a space or a control character; remove it")
     if "\\" in url:
         raise refuse("it holds a backslash; write %5C or remove it")
@@ -156,11 +158,12 @@ def _parts(url: str) -> tuple[str, str]:
         raise refuse("it names no host")
     if port == 0:
         raise refuse("port 0 cannot be connected to")
-    if as_literal(host) is None and not _is_localhost(host):
+    literal = as_literal(host)
+    if literal is None and not _is_localhost(host):
         fault = _name_fault(host)
         if fault is not None:
             raise refuse(fault)
-    return host, split.scheme
+    return host, split.scheme, literal
 
 
 def _name_fault(host: str) -> str | None:

@@ -70,7 +70,7 @@ class OwedCaps:
                 self._say(logger.error, "owed_cap_reached", number)
 
     def _say(self, line: Callable[..., None], event: str, number: int) -> None:
-        lane = self._endpoints.lanes.get(number)
+        lane = self._endpoints.lane(number)
         line(
             event,
             endpoint=lane.endpoint.name if lane is not None else number,
@@ -81,7 +81,7 @@ class OwedCaps:
 
     async def _trim(self) -> None:
         for number in list(self._quota.full):
-            lane = self._endpoints.lanes.get(number)
+            lane = self._endpoints.lane(number)
             if lane is None:
                 continue
             while (excess := self._quota.excess(number)) > 0:

@@ -1,7 +1,9 @@
-"""The endpoints as this process works with them: a router, and a lane and a signer for each.
+"""The endpoints as this process works with them: a router; lane and outlet of each in use.
 
 Invariant: a reload changes registrations, never what waits: a lane keeps its queue while its
-endpoint's text changes. Leaves out: reading and writing the table (record.registry).
+endpoint's text changes. What only an endpoint with deliveries needs is made for the first of them,
+so that a hundred thousand that rest cost little. Leaves out: reading and writing the table
+(record.registry).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dispatcherd import __version__, log
-from dispatcherd.config.model import Config, EndpointConfig
+from dispatcherd.config.model import Config, EndpointConfig, RetryConfig
 from dispatcherd.config.secrets import Access
 from dispatcherd.delivery import BatchPolicy, Endpoint, RetryPolicy
 from dispatcherd.exchange import Target
@@ -23,40 +25,94 @@ from dispatcherd.sign import Signer
 
 logger = log.get(__name__)
 
+_NO_ACCESS = Access()
+
 
 class Outlet:
     """What sending to one endpoint takes beside its lane."""
 
-    __slots__ = ("host", "signer", "target")
+    __slots__ = ("access", "config", "host", "keys", "signer", "target")
 
-    def __init__(self, signer: Signer, target: Target) -> None:
+    def __init__(
+        self,
+        signer: Signer,
+        target: Target,
+        config: EndpointConfig,
+        keys: Sequence[SigningKey],
+        access: Access,
+    ) -> None:
         self.signer = signer
         self.target = target
         self.host = target.origin
         """Endpoints of one host share its connections."""
+        self.config = config
+        """What it was made from, as `keys` and `access`."""
+        self.keys = keys
+        self.access = access
 
 
-def _endpoint(registration: Registration) -> Endpoint:
-    config = registration.config
-    return Endpoint(
-        id=registration.id,
-        name=config.id,
-        url=config.url,
-        event_types=tuple(config.event_types),
-        matches=MATCH_ALL if config.filter is None else compile_filter(config.filter),
-        timeout_seconds=config.timeout_seconds,
-        concurrency=config.concurrency,
-        batch=BatchPolicy(
-            config.batch.max_events, config.batch.max_bytes, config.batch.max_wait_seconds
-        ),
-        retry=RetryPolicy(
-            tuple(config.retry.schedule_seconds),
-            config.retry.max_attempts,
-            config.retry.jitter,
-            config.retry.max_retry_after_seconds,
-        ),
-        tenant=config.tenant,
-        held=registration.held,
+class Lanes(dict[int, Lane]):
+    """The lanes that are in use, by surrogate key. `lanes[number]` makes the lane of a registered
+    endpoint; `get` does not."""
+
+    def __init__(self, make: Callable[[int], Lane]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, number: int) -> Lane:
+        lane = self[number] = self._make(number)
+        return lane
+
+
+class Outlets(dict[int, Outlet]):
+    """The outlets that are in use; `outlets[number]` makes that of a registered endpoint."""
+
+    def __init__(self, make: Callable[[int], Outlet]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, number: int) -> Outlet:
+        outlet = self[number] = self._make(number)
+        return outlet
+
+
+class Policies:
+    """Endpoints, with the policies that are the same for most of them made once."""
+
+    def __init__(self) -> None:
+        self._usual = RetryConfig()
+        self._usual_retry = _retry(self._usual)
+        self._batches: dict[tuple[int, int, float], BatchPolicy] = {}
+
+    def endpoint(self, registration: Registration) -> Endpoint:
+        """As the hot path needs it."""
+        config = registration.config
+        batch = (config.batch.max_events, config.batch.max_bytes, config.batch.max_wait_seconds)
+        policy = self._batches.get(batch)
+        if policy is None:
+            policy = self._batches[batch] = BatchPolicy(*batch)
+        usual = config.retry == self._usual
+        return Endpoint(
+            id=registration.id,
+            name=config.id,
+            url=config.url,
+            event_types=tuple(config.event_types),
+            matches=MATCH_ALL if config.filter is None else compile_filter(config.filter),
+            timeout_seconds=config.timeout_seconds,
+            concurrency=config.concurrency,
+            batch=policy,
+            retry=self._usual_retry if usual else _retry(config.retry),
+            tenant=config.tenant,
+            held=registration.held,
+        )
+
+
+def _retry(config: RetryConfig) -> RetryPolicy:
+    return RetryPolicy(
+        tuple(config.schedule_seconds),
+        config.max_attempts,
+        config.jitter,
+        config.max_retry_after_seconds,
     )
 
 
@@ -71,65 +127,119 @@ class Endpoints:
         self._limits = config.limits
         self._target = target
         self._user_agent = config.network.user_agent.replace("{version}", __version__)
-        self.lanes: dict[int, Lane] = {}
+        self._policies = Policies()
+        self._configs: dict[int, EndpointConfig] = {}
+        self._keys: Mapping[str, Sequence[SigningKey]] = {}
+        self._access: Mapping[str, Access] = {}
+        self.registered: dict[int, Endpoint] = {}
+        """All of them, in the order of their registration."""
+        self.held: set[int] = set()
+        """Those that are not in this process's file."""
+        self.lanes = Lanes(self._lane)
         self.backlogged: dict[Lane, None] = {}
         """Lanes that may have rows only in Postgres; emptied by whoever pages (retry)."""
-        self.outlets: dict[int, Outlet] = {}
+        self.outlets = Outlets(self._outlet)
         self.router = Router([])
+
+    def lane(self, number: int) -> Lane | None:
+        """The lane of a registered endpoint; None when there is no such endpoint (any more)."""
+        found = self.lanes.get(number)
+        if found is None and number in self.registered:
+            found = self.lanes[number]
+        return found
 
     def apply(
         self,
-        registrations: Sequence[Registration],
+        registrations: Iterable[Registration],
+        gone: Iterable[int],
         keys: Mapping[str, Sequence[SigningKey]],
         access: Mapping[str, Access],
     ) -> list[Lane]:
-        """Take over the registrations of now; returns the lanes whose endpoints are gone."""
-        seen = set()
+        """Take over registrations that may have changed, and the numbers of those that are gone;
+        returns the lanes of these. Keys and access are those of the whole file."""
+        self._keys, self._access = keys, access
+        changed = False
         for registration in registrations:
-            endpoint = _endpoint(registration)
-            seen.add(endpoint.id)
-            self._note(registration, endpoint)
-            lane = self.lanes.get(endpoint.id)
-            if lane is None:
-                limits = self._limits
-                self.lanes[endpoint.id] = Lane(
-                    endpoint, limits.lane_deliveries, limits.lane_bytes, self.backlogged
-                )
-            else:
-                lane.endpoint = endpoint
-            self.outlets[endpoint.id] = self._outlet(
-                registration.config,
-                keys.get(endpoint.name, ()),
-                access.get(endpoint.name, Access()),
-            )
-        gone = [lane for number, lane in self.lanes.items() if number not in seen]
-        for lane in gone:
-            lane.removed = True
-            del self.lanes[lane.endpoint.id], self.outlets[lane.endpoint.id]
-        self.router = Router([lane.endpoint for lane in self.lanes.values()])
-        return gone
+            changed |= self._register(registration)
+        left = []
+        for number in gone:
+            if self.registered.pop(number, None) is None:
+                continue
+            changed = True
+            del self._configs[number]
+            self.held.discard(number)
+            self.outlets.pop(number, None)
+            lane = self.lanes.pop(number, None)
+            if lane is not None:
+                lane.removed = True
+                left.append(lane)
+        for number, outlet in list(self.outlets.items()):
+            if not self._is_made_from(outlet, self._configs[number]):
+                self.outlets[number] = self._outlet(number)
+        if changed:
+            self.router = Router(list(self.registered.values()))
+        return left
 
-    def _outlet(self, config: EndpointConfig, keys: Sequence[SigningKey], access: Access) -> Outlet:
+    def _register(self, registration: Registration) -> bool:
+        """False where nothing is different."""
+        number, config = registration.id, registration.config
+        known = self.registered.get(number)
+        self._note(registration, known)
+        if (
+            known is not None
+            and known.held == registration.held
+            and (config is self._configs[number] or config == self._configs[number])
+        ):
+            return False
+        endpoint = self._policies.endpoint(registration)
+        self.registered[number] = endpoint
+        self._configs[number] = config
+        if endpoint.held:
+            self.held.add(number)
+        else:
+            self.held.discard(number)
+        lane = self.lanes.get(number)
+        if lane is not None:
+            lane.endpoint = endpoint
+        return True
+
+    def _lane(self, number: int) -> Lane:
+        limits = self._limits
+        return Lane(
+            self.registered[number], limits.lane_deliveries, limits.lane_bytes, self.backlogged
+        )
+
+    def _outlet(self, number: int) -> Outlet:
+        config = self._configs[number]
+        keys, access = self._of(config)
         headers = [
             ("content-type", "application/json"),
             ("user-agent", self._user_agent),
             *access.headers,
         ]
         signer = Signer(keys, standard=config.sign.standard, hex_header=config.sign.hex_header)
-        return Outlet(signer, self._target(config.url, headers, access.tls))
+        target = self._target(config.url, headers, access.tls)
+        return Outlet(signer, target, config, keys, access)
 
-    def _note(self, registration: Registration, endpoint: Endpoint) -> None:
-        known = self.lanes.get(endpoint.id)
-        if endpoint.held and (known is None or not known.endpoint.held):
+    def _of(self, config: EndpointConfig) -> tuple[Sequence[SigningKey], Access]:
+        return self._keys.get(config.id, ()), self._access.get(config.id, _NO_ACCESS)
+
+    def _is_made_from(self, outlet: Outlet, config: EndpointConfig) -> bool:
+        keys, access = self._of(config)
+        return outlet.config == config and outlet.keys == keys and outlet.access == access
+
+    def _note(self, registration: Registration, known: Endpoint | None) -> None:
+        name = registration.config.id
+        if registration.held and (known is None or not known.held):
             logger.warning(
                 "endpoint_held",
-                endpoint=endpoint.name,
+                endpoint=name,
                 reason="it is registered, but not in this process's file: its deliveries are "
-                "parked. Put it back, or run: dispatcherd endpoints remove " + endpoint.name,
+                "parked. Put it back, or run: dispatcherd endpoints remove " + name,
             )
         if registration.stale:
             logger.warning(
                 "endpoint_stale",
-                endpoint=endpoint.name,
+                endpoint=name,
                 reason="another instance registered a higher revision: that one is used",
             )

@@ -42,7 +42,7 @@ class Handover:
         for tenure in tenures:
             aside, tenure.window.aside = tenure.window.aside, []
             for delivery in aside:
-                lane = self._endpoints.lanes.get(delivery.endpoint_id)
+                lane = self._endpoints.lane(delivery.endpoint_id)
                 if lane is None:
                     self._buffer.bury(delivery, Reason.ENDPOINT_REMOVED)
                     continue

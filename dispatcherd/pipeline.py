@@ -83,7 +83,7 @@ class Pipeline:
         cluster_id = await startup.until("kafka", self.consumer.cluster_id)
         await startup.until("postgres", partial(self._register, cluster_id))
         self._build()
-        await startup.until("postgres", partial(self.registrations.apply, write=True))
+        await startup.until("postgres", self.registrations.apply)
         await startup.until("kafka", self.consumer.start)
 
     async def abandon(self) -> None:

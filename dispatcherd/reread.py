@@ -97,7 +97,7 @@ class Rereader:
             return False
         moved = False
         for held in await backlog.held_ranges(self._database, claims):
-            lane = self._endpoints.lanes.get(held.endpoint_id)
+            lane = self._endpoints.lane(held.endpoint_id)
             if lane is None:
                 self._lost(held, held.end, "the endpoint was removed")
                 moved = True
@@ -200,7 +200,7 @@ class Rereader:
     def _park(self, held: HeldRange, records: list[Record], position: int) -> bool:
         """Rows for what routes to the endpoint, and the range's new start, without a wait between:
         they are in one flush."""
-        lane = self._endpoints.lanes.get(held.endpoint_id)
+        lane = self._endpoints.lane(held.endpoint_id)
         if lane is None:
             return False
         held.resume_at = min(position, held.end)
@@ -240,7 +240,7 @@ class Rereader:
         self._recorder.buffer.reread(held)
 
     def _say(self, event: str, held: HeldRange, up_to: int, why: str) -> None:
-        lane = self._endpoints.lanes.get(held.endpoint_id)
+        lane = self._endpoints.lane(held.endpoint_id)
         logger.error(
             event,
             endpoint=lane.endpoint.name if lane is not None else held.endpoint_id,

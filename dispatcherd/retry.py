@@ -78,7 +78,7 @@ class Retries:
 
     def schedule(self, delivery: Delivery, due: float) -> None:
         """It has a row (or will, with the next flush): keep it for its time, or leave it there."""
-        lane = self._endpoints.lanes.get(delivery.endpoint_id)
+        lane = self._endpoints.lane(delivery.endpoint_id)
         size = delivery.event.size
         if (
             lane is None
@@ -100,7 +100,7 @@ class Retries:
     def leave(self, delivery: Delivery, due: float) -> None:
         """Out of memory, its row remains; it is paged in again when its time comes."""
         delivery.stage = Stage.GONE
-        lane = self._endpoints.lanes.get(delivery.endpoint_id)
+        lane = self._endpoints.lane(delivery.endpoint_id)
         if lane is None:
             return
         lane.expect(due)
@@ -111,7 +111,7 @@ class Retries:
         """A flush is durable: what left memory meanwhile may be paged in again from here on."""
         for key, operation in contents.operations.items():
             delivery = operation.delivery
-            lane = self._endpoints.lanes.get(key.endpoint_id)
+            lane = self._endpoints.lane(key.endpoint_id)
             if (
                 lane is not None
                 and delivery.stage is Stage.GONE
@@ -146,7 +146,7 @@ class Retries:
         delivery.timer = None
         self.waiting -= 1
         self.waiting_bytes -= delivery.event.size
-        lane = self._endpoints.lanes.get(delivery.endpoint_id)
+        lane = self._endpoints.lane(delivery.endpoint_id)
         if lane is not None:
             lane.waiting -= 1
             lane.waiting_bytes -= delivery.event.size
@@ -258,7 +258,7 @@ class Retries:
         now = self._timers.now()
         strangers = set()
         for first in await owed.survey(self._database, claims):
-            lane = self._endpoints.lanes.get(first.endpoint_id)
+            lane = self._endpoints.lane(first.endpoint_id)
             if lane is None:
                 strangers.add(first.endpoint_id)
             else:
@@ -315,7 +315,7 @@ class Retries:
             return
         elsewhere = []
         for row in rows:
-            lane = self._endpoints.lanes.get(row.key.endpoint_id)
+            lane = self._endpoints.lane(row.key.endpoint_id)
             delivery = lane.owed.get(row.key) if lane is not None else None
             if lane is None or delivery is None:
                 elsewhere.append(row)
@@ -325,7 +325,7 @@ class Retries:
         await owed.grant(self._database, claims, elsewhere)
         now = self._timers.now()
         for row in elsewhere:
-            lane = self._endpoints.lanes.get(row.key.endpoint_id)
+            lane = self._endpoints.lane(row.key.endpoint_id)
             if lane is not None and row.request is Request.RETRY:
                 lane.expect(now)
         logger.info("requests_granted", count=len(rows))

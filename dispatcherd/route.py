@@ -27,13 +27,22 @@ _CACHED_ENDPOINTS = 1_000_000
 class _Patterns:
     """An endpoint's event-type patterns, sorted by kind. Prefixes keep their dot."""
 
-    __slots__ = ("everything", "exact", "not_exact", "not_prefixes", "nothing", "prefixes")
+    __slots__ = (
+        "denies",
+        "everything",
+        "exact",
+        "not_exact",
+        "not_prefixes",
+        "nothing",
+        "prefixes",
+    )
 
     def __init__(self, patterns: Sequence[str]) -> None:
         wanted = [pattern for pattern in patterns if not pattern.startswith("!")]
         unwanted = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
         self.everything = "*" in wanted or bool(unwanted and not wanted)
         self.nothing = "*" in unwanted
+        self.denies = bool(unwanted)
         self.prefixes, self.exact = _sorted_out(wanted)
         self.not_prefixes, self.not_exact = _sorted_out(unwanted)
 
@@ -110,7 +119,8 @@ class Router:
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
         self._endpoints = tuple(endpoints)
-        self._patterns: list[_Patterns] = []
+        self._denying: dict[int, _Patterns] = {}
+        """By place, of those endpoints that take something away again."""
         self._shared = _Index()
         self._of_tenant: dict[str, _Index] = {}
         self._cache: dict[str | tuple[str, str], _Candidates] = {}
@@ -120,7 +130,8 @@ class Router:
             patterns = compiled.get(endpoint.event_types)
             if patterns is None:
                 patterns = compiled[endpoint.event_types] = _Patterns(endpoint.event_types)
-            self._patterns.append(patterns)
+            if patterns.denies:
+                self._denying[place] = patterns
             index = self._shared
             if endpoint.tenant is not None:
                 index = self._of_tenant.setdefault(endpoint.tenant, _Index())
@@ -156,7 +167,7 @@ class Router:
             places = set(self._shared.places(type_))
             places.update(self._of_tenant[tenant].places(type_))
         candidates = _Candidates(
-            [self._endpoints[p] for p in sorted(places) if not self._patterns[p].deny(type_)]
+            [self._endpoints[p] for p in sorted(places) if not self._denies(p, type_)]
         )
         self._cached_endpoints += len(candidates.endpoints)
         if len(self._cache) >= _CACHED_TYPES or self._cached_endpoints > _CACHED_ENDPOINTS:
@@ -166,3 +177,7 @@ class Router:
             self._cached_endpoints = len(candidates.endpoints)
         self._cache[key] = candidates
         return candidates
+
+    def _denies(self, place: int, type_: str) -> bool:
+        patterns = self._denying.get(place)
+        return patterns is not None and patterns.deny(type_)

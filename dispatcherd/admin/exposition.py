@@ -1,6 +1,7 @@
 """`/metrics`: the counters in Prometheus's text format, made at scrape.
 
-Invariant: scraping changes nothing. Leaves out: counting (metrics).
+Invariant: scraping changes nothing, and may be done in a thread beside the loop that counts: what
+can grow meanwhile is copied before it is gone through. Leaves out: counting (metrics).
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _counters(m: Metrics) -> Iterator[Metric]:
     quarantined = CounterMetricFamily(
         "dispatcherd_quarantined", "Records that are no events", labels=["reason"]
     )
-    for reason, count in m.quarantined.items():
+    for reason, count in list(m.quarantined.items()):
         quarantined.add_metric([reason.word], count)
     yield quarantined
     violations = CounterMetricFamily(
@@ -91,13 +92,13 @@ def _counters(m: Metrics) -> Iterator[Metric]:
         "Events that are not by the catalogue",
         labels=["type", "reason"],
     )
-    for (event_type, reason), count in m.violations.items():
+    for (event_type, reason), count in list(m.violations.items()):
         violations.add_metric([event_type, reason.word], count)
     yield violations
     paused = CounterMetricFamily(
         "dispatcherd_paused_seconds", "Time in which intake stood still", labels=["cause"]
     )
-    for cause, seconds in m.paused_seconds.items():
+    for cause, seconds in list(m.paused_seconds.items()):
         paused.add_metric([cause], seconds)
     yield paused
 
@@ -118,7 +119,7 @@ def _endpoints(m: Metrics) -> Iterator[Metric]:
     latencies = HistogramMetricFamily(
         "dispatcherd_delivery_latency_seconds", "Kafka append to delivered", labels=["endpoint"]
     )
-    for name, endpoint in m.endpoints.items():
+    for name, endpoint in list(m.endpoints.items()):
         for reason in Reason:
             if endpoint.attempts[reason]:
                 attempts.add_metric([name, reason.word], endpoint.attempts[reason])

@@ -1,6 +1,7 @@
 """Everything that goes up and down, read from the stages at scrape.
 
-Invariant: reading changes nothing. Leaves out: counters (metrics) and text (exposition).
+Invariant: reading changes nothing, and may be done in a thread beside the loop (exposition). Leaves
+out: counters (metrics) and text (exposition).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 from dispatcherd.pipeline import Pipeline
 
-_MOST_LANES_SHOWN = 5_000
+_MOST_SHOWN = 5_000
 
 Gauge = tuple[str, str, dict[str, str], float]
 """(name, help, labels, value)"""
@@ -34,7 +35,7 @@ def gauges(pipeline: Pipeline) -> Iterator[Gauge]:
 
 
 def _partitions(pipeline: Pipeline) -> Iterator[Gauge]:
-    for tp, tenure in pipeline.ownership.tenures.items():
+    for tp, tenure in list(pipeline.ownership.tenures.items()):
         labels = {"topic": tp.topic, "partition": str(tp.partition)}
         window = tenure.window
         yield "watermark", "Every offset below is settled", labels, window.durable_watermark
@@ -49,13 +50,18 @@ def _partitions(pipeline: Pipeline) -> Iterator[Gauge]:
 
 
 def _endpoints(pipeline: Pipeline) -> Iterator[Gauge]:
-    quota = pipeline.quota
-    for lane in list(pipeline.endpoints.lanes.values())[:_MOST_LANES_SHOWN]:
-        labels = {"endpoint": lane.endpoint.name}
-        number = lane.endpoint.id
-        yield "lane_deliveries", "Queued deliveries", labels, len(lane)
-        yield "in_air", "Exchanges under way", labels, lane.in_air
-        yield "owed_in_memory", "Owed deliveries in memory", labels, len(lane.owed)
+    """Of those with something to say: there may be a hundred thousand that rest."""
+    quota, endpoints = pipeline.quota, pipeline.endpoints
+    numbers = dict.fromkeys([*endpoints.lanes, *quota.owed, *sorted(endpoints.held)])
+    for number in list(numbers)[:_MOST_SHOWN]:
+        endpoint, lane = endpoints.registered.get(number), endpoints.lanes.get(number)
+        if endpoint is None:
+            continue
+        labels = {"endpoint": endpoint.name}
+        yield "lane_deliveries", "Queued deliveries", labels, 0 if lane is None else len(lane)
+        yield "in_air", "Exchanges under way", labels, 0 if lane is None else lane.in_air
+        in_memory = 0 if lane is None else len(lane.owed)
+        yield "owed_in_memory", "Owed deliveries in memory", labels, in_memory
         yield "owed", "Rows owed by all processes", labels, quota.owed.get(number, 0)
         yield "at_owed_cap", "1 while owed as much as allowed", labels, number in quota.full
-        yield "held", "1 while not in this process's file", labels, lane.endpoint.held
+        yield "held", "1 while not in this process's file", labels, endpoint.held

@@ -25,8 +25,7 @@ from dispatcherd.admin.server import AdminServer
 from dispatcherd.cli.status import StatusLine
 from dispatcherd.cli.supervision import Supervision
 from dispatcherd.config.check import check_runnable
-from dispatcherd.config.load import load_config
-from dispatcherd.config.model import Config
+from dispatcherd.config.load import Loaded, load_again
 from dispatcherd.config.secrets import Secrets, load_secrets
 from dispatcherd.config.show import RELOADED, changed
 from dispatcherd.conformity import Rules
@@ -44,7 +43,9 @@ _KEPT_BYTES = 33_554_432
 def run_daemon(path: str | None) -> int:
     """Run until stopped; the exit code. Raises ConfigError or CatalogueError before anything has
     been started."""
-    config = load_config(path, os.environ)
+    gc.disable()  # what is made from here on stays
+    loaded = load_again(path, os.environ, None)
+    config = loaded.config
     problems = check_runnable(config)
     if problems:
         raise ConfigError(problems)
@@ -54,12 +55,17 @@ def run_daemon(path: str | None) -> int:
     # The watchdog kills with SIGABRT: the log then shows where the loop stood still.
     faulthandler.enable()
     _give_large_blocks_back()
-    # The long-lived objects of the imports need not be looked at by every collection.
+    _settle_memory()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
+    daemon = Daemon(path, loaded, secrets, rules)
+    return uvloop.run(daemon.run())
+
+
+def _settle_memory() -> None:
+    """What is there now will stay: no later collection needs to look at it."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
-    daemon = Daemon(path, config, secrets, rules)
-    return uvloop.run(daemon.run())
 
 
 def _give_large_blocks_back() -> None:
@@ -77,11 +83,14 @@ class Daemon:
     """One process: pipeline, admin surface, signals, service manager."""
 
     def __init__(
-        self, path: str | None, config: Config, secrets: Secrets, rules: Rules | None
+        self, path: str | None, loaded: Loaded, secrets: Secrets, rules: Rules | None
     ) -> None:
         self._rules = rules
         self._path = path
-        self._config = config
+        self._loaded = loaded
+        """What was read last."""
+        self._config = loaded.config
+        """What is in force."""
         self._secrets = secrets
         self._stopping = False
         self._reload = asyncio.Event()
@@ -153,6 +162,7 @@ class Daemon:
             if not self._stopping:
                 raise
             return False
+        _settle_memory()
         return True
 
     def _handle_signals(self, pipeline: Pipeline, supervision: Supervision) -> None:
@@ -182,14 +192,16 @@ class Daemon:
     async def _reload_once(self, pipeline: Pipeline) -> str:
         """What is wrong after it, for the status line; empty when it took."""
         try:
-            config = load_config(self._path, os.environ)
-            secrets = load_secrets(config, os.environ)
-            # A large catalogue takes seconds to read, and the loop must turn meanwhile.
-            rules = await asyncio.to_thread(Rules.of, config.catalogue)
+            # Many endpoints or event types take seconds to read, and the loop must turn meanwhile.
+            loaded, secrets, rules = await asyncio.to_thread(self._read)
+            config = loaded.config
             await pipeline.reload(config, secrets, rules)
         except DispatcherdError as error:
             logger.error("reload_refused", error=str(error))
             return f"the last reload was REFUSED: {error}"
+        if loaded is not self._loaded:
+            self._loaded = loaded
+            _settle_memory()
         stale = changed(self._config, config)
         if stale:
             logger.warning("restart_needed", reason=f"these take effect at a restart: {stale}")
@@ -202,6 +214,11 @@ class Daemon:
             "reloaded", endpoints=len(config.endpoints), event_types=rules.types if rules else 0
         )
         return f"a restart is needed for {', '.join(stale)}" if stale else ""
+
+    def _read(self) -> tuple[Loaded, Secrets, Rules | None]:
+        loaded = load_again(self._path, os.environ, self._loaded)
+        secrets = load_secrets(loaded.config, os.environ)
+        return loaded, secrets, Rules.of(loaded.config.catalogue)
 
 
 async def _sum_up_the_log() -> None:

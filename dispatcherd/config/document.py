@@ -7,17 +7,16 @@ would let the last one win. Leaves out: what the keys mean (model).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dispatcherd.config.plain import RESOLVERS, NotPlain, parse_plain
 from dispatcherd.errors import ConfigError, ConfigProblem
 
 _MOST_BYTES = 64 * 1024 * 1024
-_TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _MERGE = "tag:yaml.org,2002:merge"
 
 _WORDS = (
@@ -49,12 +48,9 @@ _REMEDIES = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which a date is a text: nothing in a configuration is a date."""
+    """Safe YAML in which a date is a text. Slow, but its mistakes have words and places."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012  (the parent's own declaration)
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
-        for first, resolvers in copy.copy(yaml.SafeLoader.yaml_implicit_resolvers).items()
-    }
+    yaml_implicit_resolvers = RESOLVERS
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -78,23 +74,35 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text. Raises yaml.YAMLError, ConfigError for a key that stands twice,
     ValueError or RecursionError for what YAML's own constructors cannot take."""
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return parse_plain(text)
+    except NotPlain:
+        return yaml.load(text, Loader=_Loader)
 
 
-def read_document(path: str) -> dict[str, Any]:
-    """The mapping in a file. Raises ConfigError naming the file, the place and the remedy."""
-
-    def refuse(value: str, trouble: str, remedy: str) -> ConfigError:
-        return ConfigError([ConfigProblem(path, value, trouble, remedy)])
-
+def read_file(path: str) -> bytes:
+    """What is in a file. Raises ConfigError naming the file and the remedy."""
     try:
         with Path(path).open("rb") as file:
             raw = file.read(_MOST_BYTES + 1)
     except OSError as error:
         trouble = f"cannot be read: {error.strerror}"
-        raise refuse("(the file)", trouble, "Check the path and its permissions") from error
+        raise _refusal(path, "(the file)", trouble, "Check the path and its permissions") from error
     if len(raw) > _MOST_BYTES:
-        raise refuse("(the file)", "larger than 64 MiB", "Split the endpoints up")
+        raise _refusal(path, "(the file)", "larger than 64 MiB", "Split the endpoints up")
+    return raw
+
+
+def _refusal(path: str, value: str, trouble: str, remedy: str) -> ConfigError:
+    return ConfigError([ConfigProblem(path, value, trouble, remedy)])
+
+
+def parse_document(path: str, raw: bytes) -> dict[str, Any]:
+    """The mapping in a file's bytes. Raises ConfigError naming the place and the remedy."""
+
+    def refuse(value: str, trouble: str, remedy: str) -> ConfigError:
+        return _refusal(path, value, trouble, remedy)
+
     try:
         document = parse_yaml(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -131,12 +139,14 @@ def explained(error: yaml.YAMLError) -> tuple[str, str, str]:
 
 def broken_texts(document: dict[str, Any]) -> Iterator[ConfigProblem]:
     """Texts that neither Postgres nor UTF-8 can take: with NUL or half a character."""
+    if _is_sound(document):
+        return  # without a path for each of a million values
     waiting: list[tuple[str, Any]] = [("", document)]
     visited = set()
     while waiting:
         at, value = waiting.pop()
         if isinstance(value, str):
-            if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+            if _is_broken(value):
                 trouble = "it holds a NUL or half a character (a lone surrogate)"
                 yield ConfigProblem(at or "(a key)", "(a text)", trouble, "Remove that escape")
         elif isinstance(value, (dict, list)) and id(value) not in visited:
@@ -146,3 +156,23 @@ def broken_texts(document: dict[str, Any]) -> Iterator[ConfigProblem]:
                 waiting += [(f"{at}.{key}" if at else str(key), v) for key, v in value.items()]
             else:
                 waiting += [(f"{at}[{i}]", item) for i, item in enumerate(value)]
+
+
+def _is_sound(document: dict[str, Any]) -> bool:
+    waiting: list[Any] = [document]
+    visited = set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            if _is_broken(value):
+                return False
+        elif isinstance(value, (dict, list)) and id(value) not in visited:
+            visited.add(id(value))
+            waiting += value
+            if isinstance(value, dict):
+                waiting += value.values()
+    return True
+
+
+def _is_broken(text: str) -> bool:
+    return "\0" in text or (not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text))

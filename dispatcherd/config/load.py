@@ -7,9 +7,11 @@ secrets (secrets).
 
 from __future__ import annotations
 
+import hashlib
 import types
 import typing
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -17,7 +19,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from dispatcherd.config.check import check
-from dispatcherd.config.document import broken_texts, parse_yaml, read_document
+from dispatcherd.config.document import broken_texts, parse_document, parse_yaml, read_file
 from dispatcherd.config.explain import explain, model_below, suggestion
 from dispatcherd.config.model import Config
 from dispatcherd.errors import ConfigError, ConfigProblem
@@ -26,9 +28,33 @@ PREFIX = "DISPATCHERD_"
 _RESERVED = {"DISPATCHERD_CONFIG"}
 
 
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration, and what it was made from."""
+
+    config: Config
+    digest: bytes
+    """Of the file and of our variables."""
+
+
 def load_config(path: str | None, environ: Mapping[str, str]) -> Config:
     """Read, override, validate. Raises ConfigError with all problems."""
-    document = read_document(path) if path is not None else {}
+    return load_again(path, environ, None).config
+
+
+def load_again(path: str | None, environ: Mapping[str, str], before: Loaded | None) -> Loaded:
+    """The same; it is `before` itself where neither file nor variables have changed since."""
+    raw = read_file(path) if path is not None else b""
+    mine = sorted((k, v) for k, v in environ.items() if k.startswith(PREFIX))
+    digest = hashlib.sha256(repr(mine).encode() + b"\0" + raw).digest()
+    if before is not None and before.digest == digest:
+        return before
+    document = parse_document(path, raw) if path is not None else {}
+    del raw  # as large as the document
+    return Loaded(_made(document, environ), digest)
+
+
+def _made(document: dict[str, Any], environ: Mapping[str, str]) -> Config:
     overridden, problems = _override(document, environ)
     try:
         config = parse_config(document, overridden)

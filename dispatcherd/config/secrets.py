@@ -42,7 +42,7 @@ class Secrets:
     postgres_password: str | None = None
     sasl_password: str | None = None
     access: dict[str, Access] = field(default_factory=dict)
-    """By endpoint id."""
+    """By endpoint id, of those that have headers of their own or a TLS of their own."""
     proxy_password: str | None = None
 
     def __repr__(self) -> str:
@@ -101,6 +101,7 @@ def load_secrets(
     access = {
         endpoint.id: reading.access(f"endpoints[{index}] ({endpoint.id})", endpoint)
         for index, endpoint in enumerate(config.endpoints)
+        if endpoint.headers or endpoint.tls is not None
     }
     postgres = reading.password("postgres.password", config.postgres.password)
     sasl = None

@@ -7,6 +7,7 @@ what a schema means to people (fields) and what a change of it breaks (compatibi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import jsonschema_rs
@@ -63,13 +64,18 @@ def unusable(schema: Schema) -> Iterator[tuple[Step, str, str]]:
         yield tuple(error.instance_path), f"not JSON Schema: {error.message}", "Mend it"
 
 
+@cache
+def _dialect() -> jsonschema_rs.Draft202012Validator:
+    """What holds of every schema; made once, for that takes milliseconds."""
+    return jsonschema_rs.Draft202012Validator(_META, validate_formats=True, offline=True)
+
+
 def _against_the_dialect(schema: Schema) -> Iterator[tuple[Step, str, str]]:
     said = schema.get("$schema", DIALECT)
     if said != DIALECT:
         yield ("$schema",), f"another dialect: {said!r}", f"Write {DIALECT}, or leave it out"
         return
-    meta = jsonschema_rs.Draft202012Validator(_META, validate_formats=True, offline=True)
-    for error in meta.iter_errors(schema):
+    for error in _dialect().iter_errors(schema):
         path = tuple(error.instance_path)
         if path and path[-1] == "type":
             yield path, "no type of JSON", f"Write one of {', '.join(TYPES)}, or a list of them"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dispatcherd.config.document import read_document
-from dispatcherd.config.load import load_config, parse_config
+from dispatcherd.config.document import parse_document, read_file
+from dispatcherd.config.load import load_again, load_config, parse_config
 from dispatcherd.config.model import SecretSource
 from dispatcherd.config.secrets import load_secrets, read_secret
 from dispatcherd.errors import ConfigError
@@ -29,14 +29,14 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     with large.open("wb") as file:
         file.truncate(64 * 1024 * 1024 + 1)
     with pytest.raises(ConfigError) as caught:
-        read_document(str(large))
+        read_file(str(large))
     assert "larger than 64 MiB" in problem(caught)
 
 
 @pytest.mark.parametrize("name", ["", "missing.yaml"])
 def test_what_cannot_be_read_is_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read_document(str(tmp_path / name))
+        read_file(str(tmp_path / name))
     assert "cannot be read: " in problem(caught)
 
 
@@ -61,7 +61,7 @@ def test_an_alias_of_itself_is_refused(tmp_path: Path) -> None:
 def test_a_date_is_a_text(tmp_path: Path) -> None:
     path = tmp_path / "dates.yaml"
     path.write_text("a: 2026-01-02\nb: 2026-13-45\nc: 2026-01-02T03:04:05Z\n")
-    assert read_document(str(path)) == {
+    assert parse_document(str(path), path.read_bytes()) == {
         "a": "2026-01-02",
         "b": "2026-13-45",
         "c": "2026-01-02T03:04:05Z",
@@ -160,3 +160,14 @@ def test_a_key_is_what_its_base64_says_with_and_without_padding(key: bytes) -> N
 def test_a_key_of_another_length_is_refused(key: bytes) -> None:
     with pytest.raises(ValueError, match=r"24 to 64|not base64"):
         parse_key("whsec_" + base64.b64encode(key).decode())
+
+
+def test_what_neither_file_nor_variables_have_changed_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("kafka: {topics: [orders]}\n")
+    first = load_again(str(path), {}, None)
+    assert load_again(str(path), {"HOME": "/"}, first) is first
+    other = load_again(str(path), {"DISPATCHERD_KAFKA__GROUP_ID": "other"}, first)
+    assert other.config.kafka.group_id == "other"
+    path.write_text("kafka: {topics: [users]}\n")
+    assert load_again(str(path), {}, first).config.kafka.topics == ["users"]

@@ -5,8 +5,10 @@ CREATE TABLE deployment (
     singleton   boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     group_id    text NOT NULL,
     cluster_id  text NOT NULL,
-    claimed_at  timestamptz NOT NULL DEFAULT now()
+    claimed_at  timestamptz NOT NULL DEFAULT now(),
+    registry_version bigint NOT NULL DEFAULT 0
 );
+COMMENT ON COLUMN deployment.registry_version IS 'Raised with each change of endpoints, in its transaction.';
 COMMENT ON TABLE deployment IS 'The one consumer group and Kafka cluster that this database serves.';
 
 CREATE TABLE instances (
@@ -47,8 +49,11 @@ CREATE TABLE endpoints (
     spec        jsonb NOT NULL,
     created_at  timestamptz NOT NULL DEFAULT now(),
     changed_at  timestamptz NOT NULL DEFAULT now(),
-    removed_at  timestamptz
+    removed_at  timestamptz,
+    version     bigint NOT NULL DEFAULT 0
 );
+CREATE INDEX endpoints_version ON endpoints (version);
+COMMENT ON COLUMN endpoints.version IS 'The registry_version of its last change.';
 CREATE UNIQUE INDEX endpoints_live ON endpoints (name) WHERE removed_at IS NULL;
 COMMENT ON COLUMN endpoints.spec IS 'What routing and sending need, without secrets and static headers.';
 
