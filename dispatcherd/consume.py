@@ -351,24 +351,6 @@ def _value_bytes(found: dict[TopicPartition, list[Record]]) -> int:
     return sum(len(record.value or b"") for records in found.values() for record in records)
 
 
-async def first_readable(
-    readable: Callable[[int], Awaitable[bool]], unreadable: int, end: int
-) -> int:
-    """The first offset behind `unreadable` that can be read from, at most `end`: past the batch in
-    which it lies. `readable` tries one offset; it is asked a few dozen times."""
-    low, step = unreadable, 1
-    while low + step < end and not await readable(low + step):
-        low, step = low + step, step * 2
-    high = min(low + step, end)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if await readable(middle):
-            high = middle
-        else:
-            low = middle
-    return high
-
-
 def _text(error: object) -> str:
     if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
         return "a topic of kafka.topics does not exist: create it, or mend its name"

@@ -145,22 +145,17 @@ def test_an_endpoint_missing_from_one_file_is_held_and_not_removed(
 
 
 def test_a_reload_registers_again_what_was_removed_though_the_file_has_it(
-    kafka: KafkaBroker,
-    database: Database,
-    receivers: Receivers,
-    topic: str,
-    daemon: Callable[..., Daemon],
+    scene: Callable[..., Scene],
 ) -> None:
     """The file has not changed: a reload must not take that for a table that has not either."""
-    kafka.create_topic(topic, 1)
-    mine = [{"id": "kept", "url": receivers.url("kept")}]
-    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, mine)).migrate().start()
+    here = scene(1)
+    one = here.start(here.endpoint("kept"))
     removed = one.command("endpoints", "remove", "kept")
     assert removed.returncode == 0, removed.stderr
     wait_for(lambda: "endpoints_removed" in one.log(), 20, "the removal to be named")
     one.signal(1)
-    database.wait_until("SELECT count(*) FROM endpoints WHERE removed_at IS NULL", 1)
+    here.database.wait_until("SELECT count(*) FROM endpoints WHERE removed_at IS NULL", 1)
     wait_for(lambda: '"reloaded"' in one.log(), 20, "the reload")
-    publish(kafka.bootstrap, topic, events(range(10), partitions=1))
-    wait_all_accepted(receivers, "kept", range(10))
+    here.publish(range(10))
+    here.wait_accepted("kept", range(10))
     one.stop()

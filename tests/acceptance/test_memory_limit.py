@@ -12,7 +12,7 @@ from tests.rig.memory import MemoryLimit
 from tests.rig.producer import Record, event
 
 MEGABYTE = 1 << 20
-LIMIT = 224 * MEGABYTE
+LIMIT = 160 * MEGABYTE
 HANGING, HEALTHY = 8, 2
 EVENTS, SIZE = 8_000, 30_000
 

@@ -11,8 +11,15 @@ from tests.acceptance.checks import (
 from tests.acceptance.scene import Scene
 from tests.rig.daemon import Daemon
 from tests.rig.postgres import Database
+from tests.rig.producer import event
+from tests.rig.raw_batch import (
+    batch_with_a_header_name_that_is_not_utf8,
+    compressed_batch,
+    produce,
+)
 from tests.rig.waiting import wait_for
 
+MEGABYTE = 1 << 20
 CAP = 300
 COUNT = 3_900
 """A multiple of 300: it is published in pieces of that size."""
@@ -20,7 +27,7 @@ SLACK = 4 * 400
 """Rows above the cap that may come of what was in memory when it was reached: four windows."""
 
 
-def _start(here: Scene, action: str) -> Daemon:
+def _start(here: Scene, action: str, **kafka: str) -> Daemon:
     """With an endpoint that is well and one that is ill, and what to do at the cap."""
     here.receivers.manner("ill", "status", status=503)
     retry = {"schedule_seconds": [0, 0.5], "max_attempts": 1_000, "jitter": 0}
@@ -30,7 +37,8 @@ def _start(here: Scene, action: str) -> Daemon:
         "lane_deliveries": 200,
         "window_deliveries": 400,
     }
-    return here.start(here.endpoint("well"), here.endpoint("ill", retry=retry), limits=limits)
+    endpoints = here.endpoint("well"), here.endpoint("ill", retry=retry)
+    return here.start(*endpoints, limits=limits, kafka=kafka)
 
 
 def _owed(database: Database) -> int:
@@ -77,6 +85,48 @@ def test_held_offsets_that_kafka_deleted_are_counted_and_named(scene: Callable[.
     here.database.wait_until("SELECT count(*) FROM held_ranges", 0)
     wait_for(lambda: "held_range_lost" in one.log(), 20, "the loss to be named")
     assert one.metric("dispatcherd_held_offsets_lost_total") == held
+    one.stop()
+
+
+def test_a_held_batch_that_cannot_be_read_again_stays_owed_until_the_policy_says_to_go_on(
+    scene: Callable[..., Scene],
+) -> None:
+    """Two batches in a held range: one that never could be read (it lies in the quarantine: the
+    range goes on behind it), and one that could be, until its bound was set lower."""
+    here = scene(1)
+    one = _start(here, "hold", on_unreadable="skip")
+    here.publish(range(600))
+    wait_for(lambda: one.metric("dispatcherd_at_owed_cap", "ill") == 1, 60, "the cap")
+    bootstrap, topic = here.kafka.bootstrap, here.topic
+    first = [event(n) for n in range(600, 605)]
+    produce(bootstrap, topic, 0, batch_with_a_header_name_that_is_not_utf8(first, 2))
+    large = [event(n, size=500_000) for n in range(605, 609)]
+    offset = produce(bootstrap, topic, 0, compressed_batch("zstd", large))
+    here.publish(range(609, 700))
+    here.wait_accepted("well", [*range(602), *range(605, 700)])
+    here.wait_settled()
+    one.stop()
+
+    one.config["limits"]["batch_inflated_bytes"] = MEGABYTE
+    one.config["kafka"]["on_unreadable"] = "stop"
+    one.write(one.config)
+    one.start()
+    here.receivers.manner("ill", "ok")
+    here.wait_accepted("ill", range(602))
+    wait_for(lambda: "held_range_unreadable" in one.log(), 30, "the batch to be named")
+    assert "limits.batch_inflated_bytes" in one.log() and "kafka.on_unreadable" in one.log()
+    assert "held_range_lost" not in one.log()
+    here.database.wait_until("SELECT min(start_offset) FROM held_ranges", offset)
+    assert one.metric("dispatcherd_held_offsets_lost_total") == 0
+    one.stop()
+
+    one.config["kafka"]["on_unreadable"] = "skip"
+    one.write(one.config)
+    one.start()
+    here.wait_accepted("ill", [*range(602), *range(609, 700)])
+    here.database.wait_until("SELECT count(*) FROM held_ranges", 0)
+    assert f"{offset} to {offset + len(large) - 1}" in one.log()
+    assert one.metric("dispatcherd_held_offsets_lost_total") == len(large)
     one.stop()
 
 

@@ -50,3 +50,30 @@ def test_with_the_policy_skip_the_rest_of_the_partition_is_delivered(
     ledger = here.receivers.ledger("all")
     assert ledger.received.total() == 302, "something was read twice"
     one.stop()
+
+
+def test_what_can_be_read_between_two_batches_that_cannot_is_delivered(
+    scene: Callable[..., Scene],
+) -> None:
+    """Offsets 0 and 1 of a batch of 4, then one event, then a batch of 5 of which nothing can be
+    read: a search for what is readable that took longer and longer steps would step over it."""
+    here = scene(1)
+    bootstrap, topic = here.kafka.bootstrap, here.topic
+    skip = {"on_unreadable": "skip"}
+    one = here.daemon(here.endpoint("all"), kafka=skip)
+    values = [event(n) for n in range(4)]
+    produce(bootstrap, topic, 0, batch_with_a_header_name_that_is_not_utf8(values, 2))
+    here.publish([4])
+    values = [event(n) for n in range(5, 10)]
+    produce(bootstrap, topic, 0, batch_with_a_header_name_that_is_not_utf8(values, 0))
+    here.publish(range(10, 40))
+    one.start()
+    here.wait_accepted("all", [0, 1, 4, *range(10, 40)])
+    here.wait_settled()
+    rows = here.database.fetch('SELECT "offset", detail FROM quarantine ORDER BY 1')
+    assert [row["offset"] for row in rows] == [2, 5]
+    assert [row["detail"].split(" cannot")[0] for row in rows] == [
+        "offsets 2 to 3",
+        "offsets 5 to 9",
+    ]
+    one.stop()

@@ -2,9 +2,10 @@
 
 `python -m tests.rig.receivers PORT [JOURNAL]` is the process; `Receivers` starts it and asks it.
 Manners: `{"do": "ok"}`, `{"do": "status", "status": 503, "headers": {…}}`, `{"do": "fail_first",
-"times": 2}` (per webhook-id), `{"do": "fail_members", "every": 3}` (each, when it first comes in a
-batch), `{"do": "hang"}` (503 when the manner changes), `{"do": "hold"}` (200 then),
-`{"do": "slow", "seconds": 0.5}`, `{"do": "drop"}`. Every endpoint unpacks a JSON array as a batch.
+"times": 2}` (per webhook-id; with "seconds": after so long), `{"do": "fail_members", "every": 3}`
+(each, when it first comes in a batch), `{"do": "hang"}` (503 when the manner changes),
+`{"do": "hold"}` (200 then), `{"do": "slow", "seconds": 0.5}`, `{"do": "drop"}`. Every endpoint
+unpacks a JSON array as a batch.
 
 The journal, where one is asked for, has two lines a request, fields separated by tabs: as it
 arrives `A number time endpoint user-agent webhook-attempt ids` (ids separated by commas), and as it
@@ -116,6 +117,7 @@ class _Endpoint:
         if do == "status":
             return web.Response(status=manner["status"], headers=manner.get("headers"))
         if do == "fail_first" and self.attempts[webhook_id] <= manner["times"]:
+            await asyncio.sleep(manner.get("seconds", 0))
             return web.Response(status=503)
         if do in ("hang", "hold"):
             released = self.released
