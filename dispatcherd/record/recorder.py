@@ -21,6 +21,7 @@ from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.record.connection import Connection, Database, describe, is_transient
 from dispatcherd.record.gathering import Gathering
+from dispatcherd.timers import set_within
 
 logger = log.get(__name__)
 
@@ -77,11 +78,7 @@ class Recorder:
         while True:
             await self._work.wait()
             if not self._urgent.is_set():
-                try:
-                    async with asyncio.timeout(self._interval):
-                        await self._urgent.wait()
-                except TimeoutError:
-                    pass
+                await set_within(self._urgent, self._interval)
             self._work.clear()
             self._urgent.clear()
             self.buffer.awake = False
@@ -97,12 +94,7 @@ class Recorder:
         """Flush at once what is gathered, and wait until it is durable. False: not in time."""
         self.buffer.touch()
         self._urgent.set()
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._idle.wait()
-            return True
-        except TimeoutError:
-            return False
+        return await set_within(self._idle, timeout_seconds)
 
     async def durable(self) -> None:
         """Wait until everything that has been handed in by now is durable."""
