@@ -4,6 +4,9 @@ STAMP := .venv/.built
 
 .DEFAULT_GOAL := help
 
+# Some images set it: every process that a test starts would compile the whole program again.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 

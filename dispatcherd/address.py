@@ -206,7 +206,7 @@ def as_literal(host: str) -> IPv4Address | IPv6Address | None:
         mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
         return mapped if mapped is not None else parsed
     except ValueError:
-        pass
+        pass  # a name, or one of inet_aton's spellings
     parts = text.split(".")
     if not 1 <= len(parts) <= 4:
         return None

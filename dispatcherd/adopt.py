@@ -16,6 +16,7 @@ from dispatcherd.metrics import Metrics
 from dispatcherd.record import claims
 from dispatcherd.record.connection import Database
 from dispatcherd.retry import Retries
+from dispatcherd.timers import set_within
 
 logger = log.get(__name__)
 
@@ -48,11 +49,7 @@ class Adoption:
                     self._tell(await claims.orphans(connection))
             except StoreUnavailable as error:
                 logger.debug("adoption_postponed", error=str(error))
-            try:
-                async with asyncio.timeout(_EVERY_SECONDS):
-                    await self._asked.wait()
-            except TimeoutError:
-                pass
+            await set_within(self._asked, _EVERY_SECONDS)
             self._asked.clear()
 
     def _tell(self, orphans: list[claims.Orphan]) -> None:

@@ -27,6 +27,7 @@ from dispatcherd.offsets import Window
 from dispatcherd.record import claims
 from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.connection import Database, describe
+from dispatcherd.timers import set_within
 
 logger = log.get(__name__)
 
@@ -129,11 +130,7 @@ class Ownership:
                 # Backs off: a member that is not current must not fence the one that is, again
                 # and again; the next assignment wakes this loop at once.
                 pause = min(5.0, 0.2 * 2 ** min(failures, 5)) * (0.5 + random.random())
-                try:
-                    async with asyncio.timeout(pause):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+                await set_within(self._wake, pause)
                 self._wake.set()
 
     def working(self) -> list[Tenure]:

@@ -154,6 +154,7 @@ class Consumer:
                 why = diagnosis.in_words(error, heard, self._config)
                 raise LogUnavailable(f"Kafka: {why}") from error
             finally:
+                # It has answered or failed already: how its connections end is no news.
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(admin.close(), 5)
 
@@ -222,6 +223,7 @@ class Consumer:
 
     def highwater(self, tp: TopicPartition) -> int | None:
         """The end of the partition as of the last fetch."""
+        # The client's own assertion, or a None, where a rebalance has just taken the partition.
         with contextlib.suppress(kafka_errors.KafkaError, AssertionError, AttributeError):
             mark = self.client.highwater(tp)
             return None if mark is None else int(mark)
@@ -347,24 +349,6 @@ class Consumer:
 
 def _value_bytes(found: dict[TopicPartition, list[Record]]) -> int:
     return sum(len(record.value or b"") for records in found.values() for record in records)
-
-
-async def first_readable(
-    readable: Callable[[int], Awaitable[bool]], unreadable: int, end: int
-) -> int:
-    """The first offset behind `unreadable` that can be read from, at most `end`: past the batch in
-    which it lies. `readable` tries one offset; it is asked a few dozen times."""
-    low, step = unreadable, 1
-    while low + step < end and not await readable(low + step):
-        low, step = low + step, step * 2
-    high = min(low + step, end)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if await readable(middle):
-            high = middle
-        else:
-            low = middle
-    return high
 
 
 def _text(error: object) -> str:

@@ -20,7 +20,6 @@ from dispatcherd.consume import (
     OutOfRange,
     Record,
     Unreadable,
-    first_readable,
 )
 from dispatcherd.errors import LogUnavailable, StoreUnavailable
 from dispatcherd.intake import Blocked, Intake
@@ -29,6 +28,7 @@ from dispatcherd.parking import Parking
 from dispatcherd.record.buffer import Buffer
 from dispatcherd.record.catalogue import Catalogue
 from dispatcherd.timers import Timers
+from dispatcherd.unreadable import end_of_batch, first_readable
 
 logger = log.get(__name__)
 
@@ -276,7 +276,9 @@ class FetchLoop:
             )
             return
         end = (await self._consumer.bounds([tp], 10))[tp][1]
-        beyond = await first_readable(lambda offset: self._readable(tp, offset), bad, end)
+        beyond = await end_of_batch(self._consumer.client, tp, bad)
+        if beyond is None:
+            beyond = await first_readable(lambda offset: self._readable(tp, offset), bad, end)
         if self._ownership.reading.get(tp) is not tenure or tenure.window.position != bad:
             return
         if not self._intake.quarantine_unreadable(tenure, beyond, why, self._timers.now()):

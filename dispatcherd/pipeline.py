@@ -46,7 +46,7 @@ from dispatcherd.retry import Retries
 from dispatcherd.send import Sender
 from dispatcherd.slots import HostSlots
 from dispatcherd.startup import Startup
-from dispatcherd.timers import Timers
+from dispatcherd.timers import Timers, set_within
 
 logger = log.get(__name__)
 
@@ -338,11 +338,7 @@ class Pipeline:
     async def _keep_verified(self) -> None:
         """Are the epochs still ours? After a gap, and regularly for suspended partitions."""
         while True:
-            try:
-                async with asyncio.timeout(5):
-                    await self._verify.wait()
-            except TimeoutError:
-                pass
+            await set_within(self._verify, 5)
             try:
                 if self._verify.is_set():
                     await self.ownership.verify()

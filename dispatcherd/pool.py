@@ -42,12 +42,12 @@ def own_addresses() -> set[str]:
             if "host LOCAL" in line:
                 found.add(before.split()[-1])
     except OSError:
-        pass
+        pass  # no IPv4, or no /proc: the other family's list holds all the same
     try:
         for line in Path("/proc/self/net/if_inet6").read_text().splitlines():
             found.add(str(ipaddress.IPv6Address(int(line.split()[0], 16))))
     except (OSError, ValueError):
-        pass
+        pass  # no IPv6
     return found
 
 

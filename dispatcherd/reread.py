@@ -2,7 +2,8 @@
 
 Invariant: rows and the range's new start are in one flush, so that a crash between neither loses
 nor doubles; a range is read only while its endpoint has room, and never faster than there is. What
-Kafka has deleted meanwhile is counted and named, not skipped in silence. Leaves out: when events
+Kafka has deleted meanwhile is counted and named, not skipped in silence, and so is what can no
+longer be read: it waits, or is passed over, as `kafka.on_unreadable` says. Leaves out: when events
 are held (intake), the caps (quota), and sending what was parked (retry).
 """
 
@@ -23,10 +24,9 @@ from dispatcherd.consume import (
     Record,
     Unreadable,
     connection_options,
-    first_readable,
 )
 from dispatcherd.decode import Decoder
-from dispatcherd.delivery import Delivery, Reason, Refused
+from dispatcherd.delivery import Delivery, Key, Reason, Refused
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import StoreUnavailable
 from dispatcherd.metrics import Metrics
@@ -36,6 +36,7 @@ from dispatcherd.record import backlog
 from dispatcherd.record.connection import Database
 from dispatcherd.record.gathering import HeldRange
 from dispatcherd.record.recorder import Recorder
+from dispatcherd.unreadable import end_of_batch, first_readable
 
 logger = log.get(__name__)
 
@@ -71,6 +72,9 @@ class Rereader:
         self._now = now
         self._decoder = Decoder(config.decode)
         self._client: AIOKafkaConsumer | None = None
+        self._stuck: set[Key] = set()
+        """Ranges that begin with what could be read once and cannot be now: the policy is to stop,
+        and only a restart can change it."""
 
     async def run(self) -> None:
         """For ever: whatever is held for an endpoint that has room again."""
@@ -98,7 +102,11 @@ class Rereader:
                 self._lost(held, held.end, "the endpoint was removed")
                 moved = True
                 continue
-            if lane.endpoint.held or held.endpoint_id in self._quota.full:
+            if (
+                lane.endpoint.held
+                or held.endpoint_id in self._quota.full
+                or held.key in self._stuck
+            ):
                 continue
             moved |= await self._read(held)
         if moved:
@@ -153,22 +161,41 @@ class Rereader:
         return found, int(await client.position(tp))
 
     async def _read_around(self, tp: TopicPartition, held: HeldRange) -> bool:
-        """One record; or, where the range begins with what cannot be read, go on behind that (it
-        stands in the quarantine since it was first read)."""
+        """One record; or, where the range begins with what cannot be read, go on behind that, if it
+        stands in the quarantine since it was first read. Otherwise it was readable then, and is
+        owed: what becomes of it is the policy's to say."""
+        why = ""
 
         async def readable(offset: int) -> bool:
+            nonlocal why
             try:
                 await self._fetch(tp, offset, 1)
-            except Unreadable:
+            except Unreadable as error:
+                why = str(error)
                 return False
             return True
 
         if await readable(held.start):
             found, position = await self._fetch(tp, held.start, 1)
             return self._park(held, found.get(tp, []), position)
-        held.resume_at = await first_readable(readable, held.start, held.end)
-        self._recorder.buffer.reread(held)
-        return True
+        known_end = await backlog.unreadable_up_to(self._database, held.claim, held.start)
+        if known_end is not None:
+            held.resume_at = min(known_end, held.end)
+            self._recorder.buffer.reread(held)
+            return True
+        beyond = await end_of_batch(await self._opened(), tp, held.start)
+        if beyond is None:
+            beyond = await first_readable(readable, held.start, held.end)
+        beyond = min(beyond, held.end)
+        self._metrics.unreadable += 1
+        if self._config.kafka.on_unreadable == "skip":
+            self._lost(held, beyond, f"cannot be read any more: {why}")
+            return True
+        self._stuck.add(held.key)
+        remedy = "set kafka.on_unreadable to skip to go on behind them"
+        why = f"cannot be read any more: {why}; they and all behind them stay owed; {remedy}"
+        self._say("held_range_unreadable", held, beyond, why)
+        return False
 
     def _park(self, held: HeldRange, records: list[Record], position: int) -> bool:
         """Rows for what routes to the endpoint, and the range's new start, without a wait between:
@@ -209,16 +236,19 @@ class Rereader:
     def _lost(self, held: HeldRange, resume_at: int, why: str) -> None:
         held.resume_at = resume_at
         self._metrics.held_offsets_lost += resume_at - held.start
+        self._say("held_range_lost", held, resume_at, why)
+        self._recorder.buffer.reread(held)
+
+    def _say(self, event: str, held: HeldRange, up_to: int, why: str) -> None:
         lane = self._endpoints.lane(held.endpoint_id)
         logger.error(
-            "held_range_lost",
+            event,
             endpoint=lane.endpoint.name if lane is not None else held.endpoint_id,
             topic=held.claim.topic,
             partition=held.claim.partition,
-            offsets=f"{held.start} to {resume_at - 1}",
+            offsets=f"{held.start} to {up_to - 1}",
             reason=why,
         )
-        self._recorder.buffer.reread(held)
 
     async def _opened(self) -> AIOKafkaConsumer:
         if self._client is None:
@@ -237,6 +267,7 @@ class Rereader:
     async def _close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
+            # It belongs to no group and commits nothing: how its connections end is no news.
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await client.stop()

@@ -24,7 +24,7 @@ from dispatcherd.record.connection import Database
 from dispatcherd.record.gathering import Change, Gathering
 from dispatcherd.record.owed import RequestRow
 from dispatcherd.record.recorder import Recorder
-from dispatcherd.timers import Timers
+from dispatcherd.timers import Timers, set_within
 
 logger = log.get(__name__)
 
@@ -207,11 +207,7 @@ class Retries:
     async def run(self) -> None:
         """Page in what is due, for ever."""
         while True:
-            try:
-                async with asyncio.timeout(0.1):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await set_within(self._wake, 0.1)
             self._wake.clear()
             claims = self._claims()
             if not claims:

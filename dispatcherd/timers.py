@@ -19,6 +19,15 @@ _TURN_SECONDS = 0.002
 at one moment, and those that answer must not wait for that."""
 
 
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether the event is set, waited for so long at the most."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
 class Timers:
     """The wheel and its ticker. `now()` is monotonic seconds."""
 

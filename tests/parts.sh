@@ -7,7 +7,7 @@ set -eu
 
 packages='
 redis-server        a store of the receiving side: tests/integration/receiver
-systemd             tests/acceptance/test_units.py, test_service.py
+systemd             tests/acceptance/test_units.py, test_service.py, test_service_sandbox.py
 procps              kill, in the units
 openssl             certificates: tests/rig/names.py
 nginx-light         a receiver of its kind: tests/integration/test_exchange_servers.py

@@ -73,7 +73,11 @@ def _counters(m: Metrics) -> Iterator[Metric]:
         ("kafka_commit_failures", "Offset commits that Kafka did not take", m.commit_failures),
         ("out_of_range", "Partitions whose next offset Kafka no longer had", m.out_of_range),
         ("topics_recreated", "Topics found to be created again", m.topics_recreated),
-        ("held_offsets_lost", "Held offsets that Kafka deleted unread", m.held_offsets_lost),
+        (
+            "held_offsets_lost",
+            "Held offsets passed over: deleted, or not to be read",
+            m.held_offsets_lost,
+        ),
         ("unreadable", "Batches that the Kafka client could not read", m.unreadable),
     ):
         yield CounterMetricFamily(f"dispatcherd_{name}", text, value=value)

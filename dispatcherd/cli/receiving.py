@@ -6,12 +6,45 @@ Leaves out: what they do (send_test, receive, conformance).
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from dispatcherd.cli.options import CONFIG_OPTION, JSON_OPTION, explained
 from dispatcherd.cli.verify import SECRET_OPTION
+
+_Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+_CATALOGUE_OPTION = click.option(
+    "--catalogue",
+    "catalogue_path",
+    type=click.Path(file_okay=False),
+    help="The directory of the catalogue; default: the configuration's, or the demo's.",
+)
+
+
+def _whole(name: str, default: int, bounds: tuple[int, int], words: str) -> _Decorator:
+    """A whole number within bounds; its default is shown."""
+    kind = click.IntRange(*bounds)
+    return click.option(name, default=default, type=kind, show_default=True, help=words)
+
+
+def _seconds(name: str, default: float, least: float, words: str) -> _Decorator:
+    """Seconds, five minutes at the most; their default is shown."""
+    kind = click.FloatRange(least, 300)
+    return click.option(name, default=default, type=kind, show_default=True, help=words)
+
+
+def _shifted(name: str, words: str) -> _Decorator:
+    """Seconds by which the clock of the signature is wrong; without a number an hour."""
+    return click.option(
+        name,
+        type=click.FloatRange(min=1),
+        is_flag=False,
+        flag_value=3_600.0,
+        metavar="[SECONDS]",
+        help=words,
+    )
 
 
 @click.command("send-test")
@@ -21,12 +54,7 @@ from dispatcherd.cli.verify import SECRET_OPTION
 @SECRET_OPTION
 @click.option("--type", "event_type", help="An event type of the catalogue, with its example.")
 @click.option("--version", help="Of the type; default: the newest that is not deprecated.")
-@click.option(
-    "--catalogue",
-    "catalogue_path",
-    type=click.Path(file_okay=False),
-    help="The directory of the catalogue; default: the configuration's, or the demo's.",
-)
+@_CATALOGUE_OPTION
 @click.option("--data", help="The event's data instead of the example: JSON, or @FILE.")
 @click.option(
     "--file",
@@ -35,30 +63,10 @@ from dispatcherd.cli.verify import SECRET_OPTION
     help="A whole event, byte for byte; - for stdin.",
 )
 @click.option("--batch", type=click.IntRange(1, 1_000), help="A batch of so many events.")
-@click.option(
-    "--repeat",
-    default=1,
-    type=click.IntRange(1, 1_000),
-    show_default=True,
-    help="Send it so often, as repeated attempts with the same id.",
-)
+@_whole("--repeat", 1, (1, 1_000), "Send it so often, as repeated attempts with the same id.")
 @click.option("--tamper", is_flag=True, help="Change the body after signing.")
-@click.option(
-    "--stale",
-    type=click.FloatRange(min=1),
-    is_flag=False,
-    flag_value=3_600.0,
-    metavar="[SECONDS]",
-    help="Sign it as so long ago (3600).",
-)
-@click.option(
-    "--future",
-    type=click.FloatRange(min=1),
-    is_flag=False,
-    flag_value=3_600.0,
-    metavar="[SECONDS]",
-    help="Sign it as so far ahead (3600).",
-)
+@_shifted("--stale", "Sign it as so long ago (3600).")
+@_shifted("--future", "Sign it as so far ahead (3600).")
 @click.option("--unsigned", is_flag=True, help="Leave the signature out.")
 @click.option("--hex-header", help="Also send the older hex form in this header.")
 @click.option("--timeout", default=None, type=click.FloatRange(0.01, 300), help="Seconds [15].")
@@ -81,13 +89,7 @@ def send_test(
 
 
 @click.command()
-@click.option(
-    "--port",
-    default=8_000,
-    show_default=True,
-    type=click.IntRange(0, 65_535),
-    help="0: any free port.",
-)
+@_whole("--port", 8_000, (0, 65_535), "0: any free port.")
 @click.option(
     "--secret",
     "sources",
@@ -96,22 +98,12 @@ def send_test(
     help="env:NAME or file:PATH, or a public key (whpk_…); several while one is rotated. "
     "Default: env:WEBHOOK_SECRET, and where that is not set a new one, which is printed.",
 )
-@click.option("--status", default=200, type=click.IntRange(200, 599), help="Answer so.")
+@_whole("--status", 200, (200, 599), "Answer so.")
 @click.option("--retry-after", default="", help="With this header: seconds, or a date.")
-@click.option("--delay", default=0.0, type=click.FloatRange(0, 300), help="So many seconds later.")
+@_seconds("--delay", 0.0, 0, "So many seconds later.")
 @click.option("--drop", is_flag=True, help="Close the connection instead of answering.")
-@click.option(
-    "--first",
-    default=0,
-    type=click.IntRange(0, 1_000),
-    help="All this only for so many attempts of each id.",
-)
-@click.option(
-    "--fail-members",
-    default=0,
-    type=click.IntRange(0, 1_000),
-    help="Name every n-th member of a batch as failed.",
-)
+@_whole("--first", 0, (0, 1_000), "All this only for so many attempts of each id (0: always).")
+@_whole("--fail-members", 0, (0, 1_000), "Name every n-th member of a batch as failed (0: none).")
 @click.option("--accept-all", is_flag=True, help="Do not refuse what does not verify.")
 @click.option("--tolerance", default=300.0, type=click.FloatRange(min=1), help="Seconds.")
 @click.option("--prefix", default="webhook", help="Of the three headers, such as svix.")
@@ -139,41 +131,12 @@ def receive(**options: Any) -> None:
     '{"processed": [ids]}, each id as often as it was processed.',
 )
 @click.option("--type", "event_type", help="An event type of the catalogue; default: a ping.")
-@click.option(
-    "--catalogue",
-    "catalogue_path",
-    type=click.Path(file_okay=False),
-    help="The directory of the catalogue; default: the configuration's, or the demo's.",
-)
-@click.option(
-    "--timeout",
-    default=15.0,
-    type=click.FloatRange(0.01, 300),
-    show_default=True,
-    help="Seconds for an answer.",
-)
-@click.option(
-    "--requests",
-    default=50,
-    type=click.IntRange(1, 1_000),
-    show_default=True,
-    help="Genuine requests in a row, for the time of answers.",
-)
-@click.option(
-    "--large-bytes",
-    default=1_000_000,
-    type=click.IntRange(1_000, 1_048_576),
-    show_default=True,
-    help="Size of the large body.",
-)
+@_CATALOGUE_OPTION
+@_seconds("--timeout", 15.0, 0.01, "Seconds for an answer.")
+@_whole("--requests", 50, (1, 1_000), "Genuine requests in a row, for the time of answers.")
+@_whole("--large-bytes", 1_000_000, (1_000, 1_048_576), "Size of the large body.")
 @click.option("--no-batches", is_flag=True, help="The endpoint gets no batches.")
-@click.option(
-    "--settle",
-    default=5.0,
-    type=click.FloatRange(0, 300),
-    show_default=True,
-    help="Seconds that work in the background may take.",
-)
+@_seconds("--settle", 5.0, 0, "Seconds that work in the background may take.")
 @JSON_OPTION
 @explained
 def conformance(

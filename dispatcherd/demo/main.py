@@ -175,7 +175,7 @@ class _Demo:
         self._enough = asyncio.Event()
         while not self._enough.is_set():
             stand.check()
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError):  # every half second a look at the parts
                 await asyncio.wait_for(self._enough.wait(), 0.5)
         self._view.say(f"\nended; the logs are still in {stand.folder}")
 

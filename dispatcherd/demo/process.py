@@ -98,7 +98,7 @@ class Child:
     async def stop(self, number: signal.Signals, timeout_seconds: float) -> int | None:
         """Signal it and wait; its exit code, or None when it took too long and was killed."""
         if self.running():
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
                 self.process.send_signal(number)
             try:
                 await asyncio.wait_for(self.process.wait(), timeout_seconds)
@@ -110,7 +110,7 @@ class Child:
     async def kill(self) -> None:
         """SIGKILL to it and what it started, and wait for the end."""
         if self.running():
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
                 os.killpg(self.process.pid, signal.SIGKILL)  # it leads a session, so a group too
             await self.process.wait()
 

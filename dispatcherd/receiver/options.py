@@ -6,6 +6,7 @@ Invariant: secrets are not kept here, and a receiver's repr shows nothing of it.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, InitVar, dataclass, field
@@ -38,7 +39,7 @@ class Retry:
 
 
 @dataclass(repr=False, eq=False)
-class Options:
+class Options(ABC):
     """The options of `Receiver` and `AsyncReceiver`. All but `secrets` go by name."""
 
     secrets: InitVar[Sequence[str | bytes]]
@@ -103,6 +104,6 @@ class Options:
     clock: Callable[[], float] = time.time
     """Unix seconds."""
 
+    @abstractmethod
     def __post_init__(self, secrets: Sequence[str | bytes]) -> None:
-        """Make what the options ask for: `Front` does."""
-        raise NotImplementedError
+        """Make what the options ask for."""

@@ -86,6 +86,6 @@ class Tasks:
         if self._stopping:
             return
         seconds = POLL_SECONDS if due_seconds is None else min(POLL_SECONDS, due_seconds)
-        with suppress(TimeoutError):
+        with suppress(TimeoutError):  # a while has passed: look whether there is work
             async with asyncio.timeout(seconds):
                 await wake.wait()

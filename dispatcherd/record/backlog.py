@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from dispatcherd.delivery import Claim, Request
+from dispatcherd.delivery import Claim, Reason, Request
 from dispatcherd.record.connection import Connection, Database
 from dispatcherd.record.gathering import Change, HeldRange, Operation
 
@@ -186,3 +186,19 @@ async def quarantined(database: Database, claim: Claim, start: int, end: int) ->
             end,
         )
     return {row["offset"] for row in rows}
+
+
+async def unreadable_up_to(database: Database, claim: Claim, offset: int) -> int | None:
+    """The end of the offsets, `offset` among them, for which one row of the quarantine says that
+    they cannot be read; None: there is no such row. How far it reaches stands in its detail."""
+    async with database.session() as connection:
+        end = await connection.fetchval(
+            "SELECT substring(detail FROM '^offsets [0-9]+ to ([0-9]+) ')::bigint + 1 "
+            'FROM quarantine WHERE topic_id = $1 AND partition = $2 AND "offset" <= $3 '
+            'AND reason = $4 ORDER BY "offset" DESC LIMIT 1',
+            claim.topic_id,
+            claim.partition,
+            offset,
+            Reason.UNREADABLE,
+        )
+    return end if end is not None and end > offset else None

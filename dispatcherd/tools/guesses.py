@@ -85,9 +85,9 @@ def keys_of(secret: str) -> list[Guess]:
 
 
 def _decodings(text: str) -> Iterator[tuple[str, bytes]]:
-    with suppress(SecretFormatError):
+    with suppress(SecretFormatError):  # not base64: no guess
         yield "base64", decode(text, "", "the secret")
-    with suppress(ValueError):
+    with suppress(ValueError):  # not hex: no guess
         yield "hex", bytes.fromhex(text)
 
 
@@ -181,7 +181,7 @@ def _texts(body: bytes) -> Iterator[Guess]:
 
 
 def _wrapped(body: bytes) -> Iterator[Guess]:
-    with suppress(binascii.Error, ValueError):
+    with suppress(binascii.Error, ValueError):  # not base64: no guess
         yield Guess(
             base64.b64decode(body.strip(), validate=True),
             "body_base64",

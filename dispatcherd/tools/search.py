@@ -67,7 +67,7 @@ def _decoded(text: str) -> Iterator[tuple[bytes, tuple[Guess, ...]]]:
                   "own: --hex-header)"),
         )  # fmt: skip
         return
-    with suppress(binascii.Error, ValueError):
+    with suppress(binascii.Error, ValueError):  # it is none: then perhaps the next
         raw = base64.b64decode(text, validate=True)
         as_text = raw.decode("ascii", "replace")
         if _is_hex(as_text) and len(raw) in (40, 64, 128):
@@ -78,7 +78,7 @@ def _decoded(text: str) -> Iterator[tuple[bytes, tuple[Guess, ...]]]:
         else:
             yield raw, ()
         return
-    with suppress(binascii.Error, ValueError):
+    with suppress(binascii.Error, ValueError):  # it is none: there is nothing to compare
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         yield raw, (
             Guess(b"", "signature_base64", "the signature is base64url or lacks its padding",

@@ -34,6 +34,7 @@ PRIVATE = (
     "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg=="
 )
 HEX_HEADER = "X-Webhook-Signature"
+NO_MATCH, MALFORMED = "NoMatchingSignature", "MalformedHeader"
 
 
 def key_of(secret: str) -> bytes:
@@ -113,83 +114,115 @@ def signing() -> list[dict[str, Any]]:
     return cases
 
 
+GOOD = headers(SECRET)
+"""A genuine request of `BODY`."""
+
+
+def case(
+    name: str,
+    accept: bool,
+    sent: dict[str, str] = GOOD,
+    secrets: tuple[str, ...] = (SECRET,),
+    body: str = BODY,
+    now: int = TIMESTAMP,
+    error: str = "",
+    **more: str,
+) -> dict[str, Any]:
+    """One request, and what becomes of it at a receiver with these secrets."""
+    return {
+        "name": name, "accept": accept, "secrets": list(secrets), "headers": sent,
+        "body": body, "now": now, **({"error": error} if error else {}), **more,
+    }  # fmt: skip
+
+
+def with_(**other: str) -> dict[str, str]:
+    """The genuine request's headers, some of them changed."""
+    return {**GOOD, **{f"webhook-{name}": value for name, value in other.items()}}
+
+
 def verifying() -> list[dict[str, Any]]:
     """What a receiver must accept and refuse."""
-    good, public = headers(SECRET), public_of(PRIVATE)
+    return [*_accepted(), *_changed(), *_signed_by_key(), *_out_of_time_or_form(), *_hex_form()]
+
+
+def _accepted() -> list[dict[str, Any]]:
+    public, signature = public_of(PRIVATE), GOOD["webhook-signature"]
     both = headers(NEW_SECRET, SECRET)
-    signature = good["webhook-signature"]
-    found: list[dict[str, Any]] = []
+    return [
+        case("as it was sent", True),
+        case("299 seconds later", True, now=TIMESTAMP + 299),
+        case("the receiver's clock 299 seconds behind", True, now=TIMESTAMP - 299),
+        case("rotation: the receiver has the old secret only", True, both),
+        case("rotation: the receiver has the new secret only", True, both, (NEW_SECRET,)),
+        case("rotation: the receiver has both, the sender one", True, GOOD, (NEW_SECRET, SECRET)),
+        case("an unknown version beside a good one", True, with_(signature=f"v9,eHl6 {signature}")),
+        case("v1a beside v1, checked by the secret", True, headers(PRIVATE, SECRET)),
+        case("v1a beside v1, checked by the public key", True, headers(PRIVATE, SECRET), (public,)),
+        case("v1a", True, headers(PRIVATE), (public,)),
+    ]
 
-    def case(
-        name: str,
-        accept: bool,
-        sent: dict[str, str] = good,
-        secrets: tuple[str, ...] = (SECRET,),
-        body: str = BODY,
-        now: int = TIMESTAMP,
-        error: str = "",
-        **more: str,
-    ) -> None:
-        found.append(
-            {"name": name, "accept": accept, "secrets": list(secrets), "headers": sent,
-             "body": body, "now": now, **({"error": error} if error else {}), **more}
-        )  # fmt: skip
 
-    def with_(**other: str) -> dict[str, str]:
-        return {**good, **{f"webhook-{name}": value for name, value in other.items()}}
-
-    case("as it was sent", True)
-    case("299 seconds later", True, now=TIMESTAMP + 299)
-    case("the receiver's clock 299 seconds behind", True, now=TIMESTAMP - 299)
-    case("rotation: the receiver has the old secret only", True, both)
-    case("rotation: the receiver has the new secret only", True, both, (NEW_SECRET,))
-    case("rotation: the receiver has both, the sender one", True, good, (NEW_SECRET, SECRET))
-    case("an unknown version beside a good one", True, with_(signature=f"v9,eHl6 {signature}"))
-    case("v1a beside v1, checked by the secret", True, headers(PRIVATE, SECRET))
-    case("v1a beside v1, checked by the public key", True, headers(PRIVATE, SECRET), (public,))
-    case("v1a", True, headers(PRIVATE), (public,))
-
+def _changed() -> list[dict[str, Any]]:
+    """What was signed is not what came, or the signature is none of it."""
+    signature = GOOD["webhook-signature"]
     digest = base64.b64decode(signature.removeprefix("v1,"))
     of_the_body_alone = base64.b64encode(bytes.fromhex(in_hex(SECRET, BODY))).decode()
-    written_again = json.dumps(json.loads(BODY), separators=(",", ":"))
+    bodies = {
+        "one byte of the body changed": BODY.replace("4", "5", 1),
+        "a line break added to the body": BODY + "\n",
+        "the body parsed and written again": json.dumps(json.loads(BODY), separators=(",", ":")),
+    }
+    signatures = {
+        "the secret's text used as the key": _with_text_as_key(),
+        "hex in place of base64": f"v1,{digest.hex()}",
+        "a digest over the body alone": f"v1,{of_the_body_alone}",
+        "the signature cut short": signature[:-8],
+        "v1 called v1a": "v1a," + signature.removeprefix("v1,"),
+    }
+    return [
+        *(case(name, False, body=body, error=NO_MATCH) for name, body in bodies.items()),
+        *(
+            case(name, False, with_(signature=text), error=NO_MATCH)
+            for name, text in signatures.items()
+        ),
+        case("another id", False, with_(id="msg_another"), error=NO_MATCH),
+        case("another timestamp", False, with_(timestamp=str(TIMESTAMP + 1)), error=NO_MATCH),
+        case("another secret", False, secrets=(OTHER_SECRET,), error=NO_MATCH),
+    ]
 
-    no_match, stale, malformed = "NoMatchingSignature", "StaleTimestamp", "MalformedHeader"
-    for name, body in (
-        ("one byte of the body changed", BODY.replace("4", "5", 1)),
-        ("a line break added to the body", BODY + "\n"),
-        ("the body parsed and written again", written_again),
-    ):
-        case(name, False, body=body, error=no_match)
-    for name, header in (
-        ("the secret's text used as the key", _with_text_as_key()),
-        ("hex in place of base64", f"v1,{digest.hex()}"),
-        ("a digest over the body alone", f"v1,{of_the_body_alone}"),
-        ("the signature cut short", signature[:-8]),
-        ("v1 called v1a", "v1a," + signature.removeprefix("v1,")),
-    ):
-        case(name, False, with_(signature=header), error=no_match)
-    case("another id", False, with_(id="msg_another"), error=no_match)
-    case("another timestamp", False, with_(timestamp=str(TIMESTAMP + 1)), error=no_match)
-    case("another secret", False, secrets=(OTHER_SECRET,), error=no_match)
-    by_key = headers(PRIVATE)
-    case("v1a, the body changed", False, by_key, (public,), BODY + " ", error=no_match)
-    case("v1a, the id changed", False, {**by_key, "webhook-id": "x"}, (public,), error=no_match)
-    case("v1a, and the receiver has a secret only", False, by_key, error=no_match)
-    case("301 seconds old", False, now=TIMESTAMP + 301, error=stale)
-    case("301 seconds ahead", False, now=TIMESTAMP - 301, error="FutureTimestamp")
-    case("a timestamp that is no number", False, with_(timestamp="yesterday"), error=malformed)
-    no_version = with_(signature=signature.removeprefix("v1,"))
-    case("no version before the signature", False, no_version, error=malformed)
-    for name in ("id", "timestamp", "signature"):
-        sent = {k: v for k, v in good.items() if k != f"webhook-{name}"}
-        case(f"no webhook-{name}", False, sent, error="MissingHeader")
 
+def _signed_by_key() -> list[dict[str, Any]]:
+    public, by_key = (public_of(PRIVATE),), headers(PRIVATE)
+    return [
+        case("v1a, the body changed", False, by_key, public, BODY + " ", error=NO_MATCH),
+        case("v1a, the id changed", False, {**by_key, "webhook-id": "x"}, public, error=NO_MATCH),
+        case("v1a, and the receiver has a secret only", False, by_key, error=NO_MATCH),
+    ]
+
+
+def _out_of_time_or_form() -> list[dict[str, Any]]:
+    no_version = with_(signature=GOOD["webhook-signature"].removeprefix("v1,"))
+    no_number = with_(timestamp="yesterday")
+    return [
+        case("301 seconds old", False, now=TIMESTAMP + 301, error="StaleTimestamp"),
+        case("301 seconds ahead", False, now=TIMESTAMP - 301, error="FutureTimestamp"),
+        case("a timestamp that is no number", False, no_number, error=MALFORMED),
+        case("no version before the signature", False, no_version, error=MALFORMED),
+        *(
+            case(f"no {missing}", False, {k: v for k, v in GOOD.items() if k != missing},
+                 error="MissingHeader")
+            for missing in GOOD
+        ),
+    ]  # fmt: skip
+
+
+def _hex_form() -> list[dict[str, Any]]:
     hexed = {"webhook-id": ID, HEX_HEADER: in_hex(SECRET, BODY)}
-    case("hex form: as it was sent", True, hexed, hex_header=HEX_HEADER)
-    changed = BODY + " "
-    case("hex form: the body changed", False, hexed, body=changed, error=no_match,
-         hex_header=HEX_HEADER)  # fmt: skip
-    return found
+    named = {"hex_header": HEX_HEADER}
+    return [
+        case("hex form: as it was sent", True, hexed, **named),
+        case("hex form: the body changed", False, hexed, body=BODY + " ", error=NO_MATCH, **named),
+    ]
 
 
 def _with_text_as_key() -> str:

@@ -1,4 +1,4 @@
-"""The real parts as fixtures. What is missing is skipped by name, and in CI it fails."""
+"""Parts to break, and what stands on the shared ones of tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -9,47 +9,21 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.scene import Scene
+from tests.acceptance.service_rig import Rig
 from tests.rig import kafka as kafka_part
-from tests.rig.daemon import Daemon
+from tests.rig import service, systemd
+from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database, PostgresServer
-from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
-from tests.rig.waiting import free_port
-
-
-def need_kafka() -> None:
-    """Skips the test, or in CI fails it, where no broker can be had."""
-    why = kafka_part.missing()
-    if why is None:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"in CI nothing may be missing: {why}")
-    pytest.skip(why)
-
-
-@pytest.fixture(scope="session")
-def kafka_proxy() -> Iterator[Proxy]:
-    """Before the shared broker, for who bootstraps from `kafka.proxied`."""
-    proxy = Proxy(free_port())
-    yield proxy
-    proxy.stop()
-
-
-@pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory, kafka_proxy: Proxy) -> Iterator[KafkaBroker]:
-    """The shared broker: for tests that do it no harm."""
-    need_kafka()
-    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"), kafka_proxy)
-    broker.start()
-    yield broker
-    broker.stop()
+from tests.rig.systemd import Systemd
 
 
 @pytest.fixture
 def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
     """A broker to break."""
-    need_kafka()
+    kafka_part.need()
     broker = KafkaBroker(tmp_path / "kafka")
     broker.start()
     yield broker
@@ -57,17 +31,23 @@ def own_kafka(tmp_path: Path) -> Iterator[KafkaBroker]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
-    """The shared server: for tests that do it no harm."""
-    server = PostgresServer(durable=False)
-    server.start()
-    yield server
-    server.remove()
+def migrated(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Database:
+    """What `dispatcherd migrate` makes of an empty database: to copy, not to use."""
+    one = postgres_server.create_database()
+    config = config_for("127.0.0.1:9092", one.dsn, "none", [])
+    Daemon(tmp_path_factory.mktemp("migrated"), "migrate", config).migrate()
+    return one
 
 
 @pytest.fixture
-def database(postgres_server: PostgresServer) -> Database:
-    """A fresh database."""
+def database(postgres_server: PostgresServer, migrated: Database) -> Database:
+    """A fresh database that has been migrated."""
+    return postgres_server.create_database(copy_of=migrated)
+
+
+@pytest.fixture
+def empty_database(postgres_server: PostgresServer) -> Database:
+    """A fresh database in which `dispatcherd migrate` has still to be run."""
     return postgres_server.create_database()
 
 
@@ -80,12 +60,19 @@ def own_postgres() -> Iterator[PostgresServer]:
     server.remove()
 
 
-@pytest.fixture
-def receivers() -> Iterator[Receivers]:
-    """Receivers of this test's own."""
+@pytest.fixture(scope="session")
+def receivers_process() -> Iterator[Receivers]:
+    """One process for all."""
     process = Receivers()
     yield process
     process.stop()
+
+
+@pytest.fixture
+def receivers(receivers_process: Receivers) -> Receivers:
+    """Receivers that have received nothing yet."""
+    receivers_process.forget()
+    return receivers_process
 
 
 @pytest.fixture
@@ -113,6 +100,52 @@ def daemon(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[
     if report is not None and report.failed:
         for one in made:
             print(f"--- the end of {one.name}'s log\n{one.log()[-4000:]}")
+
+
+@pytest.fixture
+def scene(
+    kafka: KafkaBroker,
+    database: Database,
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> Callable[..., Scene]:
+    """Sets it: `scene(partitions)`, or with a topic's configuration behind."""
+
+    def set_up(partitions: int = 8, topic_config: dict[str, str] | None = None) -> Scene:
+        return Scene(kafka, database, receivers, topic, daemon, partitions, topic_config)
+
+    return set_up
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
+    """A systemd with the service installed; all of it is gone afterwards."""
+    systemd.need()
+    folder = tmp_path_factory.mktemp("systemd")
+    why = systemd.unable(folder / "probe")
+    if why is not None:
+        pytest.skip(why)
+    one = Systemd(folder / "machine", service.binds())
+    try:
+        service.install(one)
+        yield one
+    finally:
+        one.stop()
+    assert not systemd.remains(folder, os.getpid())
+
+
+@pytest.fixture
+def rig(
+    machine: Systemd, scene: Callable[..., Scene], request: pytest.FixtureRequest
+) -> Iterator[Rig]:
+    """The service of this test's own; the journal's end is shown when it failed."""
+    one = Rig(machine, scene(4))
+    yield one
+    report = getattr(request.node, "report_call", None)
+    if report is not None and report.failed:
+        print(f"--- the end of the journal\n{one.service.log()[-6000:]}")
+    one.service.end()
 
 
 @pytest.hookimpl(hookwrapper=True)

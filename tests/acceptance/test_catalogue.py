@@ -11,12 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.acceptance.checks import wait_all_accepted, wait_settled
-from tests.rig.daemon import Daemon, config_for
-from tests.rig.kafka import KafkaBroker
+from tests.acceptance.scene import Scene
 from tests.rig.postgres import Database
-from tests.rig.producer import Record, publish
-from tests.rig.receivers import Receivers
+from tests.rig.producer import Record
 from tests.rig.waiting import wait_for
 
 METRIC = "dispatcherd_catalogue_violations_total"
@@ -57,28 +54,17 @@ def reasons(database: Database) -> dict[str, str]:
 
 
 def test_what_is_not_by_the_catalogue_is_quarantined_by_name_and_a_reload_reads_it_again(
-    kafka: KafkaBroker,
-    database: Database,
-    receivers: Receivers,
-    topic: str,
-    daemon: Callable[..., Daemon],
-    catalogue: Path,
+    scene: Callable[..., Scene], catalogue: Path
 ) -> None:
-    kafka.create_topic(topic, 1)
+    here = scene(1)
     policy = {"on_violation": "quarantine", "on_unknown": "quarantine"}
-    config = config_for(
-        kafka.bootstrap,
-        database.dsn,
-        topic,
-        [{"id": "all", "url": receivers.url("all")}],
-        catalogue={"path": str(catalogue), **policy},
-    )
-    one = daemon(config).migrate().start()
+    config = here.config(here.endpoint("all"), catalogue={"path": str(catalogue), **policy})
+    one = here.make(config).start()
     records = [order("e0", 0), order("text", "1"), order("other", 2, "order.paid"), order("e1", 3)]
-    publish(kafka.bootstrap, topic, records)
-    wait_all_accepted(receivers, "all", range(2))
-    wait_settled(kafka, database, topic)
-    assert reasons(database) == {
+    here.publish_records(records)
+    here.wait_accepted("all", range(2))
+    here.wait_settled()
+    assert reasons(here.database) == {
         "text": "invalid_data: not by version 1 of order.created: "
         'data.number: the value is not of type "integer"',
         "other": "unknown_type: the catalogue has no type 'order.paid'",
@@ -97,51 +83,41 @@ def test_what_is_not_by_the_catalogue_is_quarantined_by_name_and_a_reload_reads_
     one.signal(signal.SIGHUP)
     wait_for(lambda: '"reloaded"' in one.log(), 20, "the reload")
     records = [order("e2", "4"), order("number", 5), order("e3", 6, "order.paid")]
-    publish(kafka.bootstrap, topic, records)
-    wait_all_accepted(receivers, "all", range(4))
-    wait_settled(kafka, database, topic)
-    assert set(reasons(database)) == {"text", "other", "number"}
+    here.publish_records(records)
+    here.wait_accepted("all", range(4))
+    here.wait_settled()
+    assert set(reasons(here.database)) == {"text", "other", "number"}
     assert "restart_needed" not in one.log()
     one.stop()
 
 
 def test_what_lies_in_quarantine_is_not_sent_when_held_offsets_are_read_again(
-    kafka: KafkaBroker,
-    database: Database,
-    receivers: Receivers,
-    topic: str,
-    daemon: Callable[..., Daemon],
-    catalogue: Path,
+    scene: Callable[..., Scene], catalogue: Path
 ) -> None:
-    kafka.create_topic(topic, 1)
-    receivers.manner("ill", "status", status=503)
-    endpoint = {"id": "ill", "url": receivers.url("ill")}
+    here = scene(1)
+    here.receivers.manner("ill", "status", status=503)
     retry = {"schedule_seconds": [0, 0.5], "max_attempts": 1_000, "jitter": 0}
-    config = config_for(
-        kafka.bootstrap,
-        database.dsn,
-        topic,
-        [{**endpoint, "retry": retry}],
+    one = here.start(
+        here.endpoint("ill", retry=retry),
         limits={"owed_per_endpoint": 10, "lane_deliveries": 10, "window_deliveries": 20},
         catalogue={"path": str(catalogue), "on_violation": "quarantine"},
     )
-    one = daemon(config).migrate().start()
-    publish(kafka.bootstrap, topic, [order(f"e{n}", n) for n in range(20)])
+    here.publish_records([order(f"e{n}", n) for n in range(20)])
     wait_for(lambda: "owed_cap_reached" in one.log(), 30, "the endpoint to reach its cap")
     more = [order(f"e{n}" if n % 2 else f"bad{n}", n if n % 2 else "x") for n in range(20, 40)]
-    publish(kafka.bootstrap, topic, more)
-    wait_settled(kafka, database, topic)
-    assert database.value("SELECT count(*) FROM held_ranges") == 1
-    assert len(reasons(database)) == 10
+    here.publish_records(more)
+    here.wait_settled()
+    assert here.database.value("SELECT count(*) FROM held_ranges") == 1
+    assert len(reasons(here.database)) == 10
 
     # By the new catalogue the bad ones would be events; they are in quarantine all the same.
     write(catalogue, "string")
     one.signal(signal.SIGHUP)
     wait_for(lambda: '"reloaded"' in one.log(), 20, "the reload")
-    receivers.manner("ill", "ok")
+    here.receivers.manner("ill", "ok")
     good = [*range(20), *range(21, 40, 2)]
-    wait_all_accepted(receivers, "ill", good)
-    database.wait_until("SELECT count(*) FROM held_ranges", 0)
-    database.wait_until("SELECT count(*) FROM deliveries", 0)
-    assert set(receivers.ledger("ill").accepted) == {f"e{n}" for n in good}
+    here.wait_accepted("ill", good)
+    here.database.wait_until("SELECT count(*) FROM held_ranges", 0)
+    here.database.wait_until("SELECT count(*) FROM deliveries", 0)
+    assert set(here.receivers.ledger("ill").accepted) == {f"e{n}" for n in good}
     one.stop()

@@ -19,6 +19,7 @@ _SELECTION = (
     "tests/unit/test_answer.py",
     "tests/unit/test_batch.py",
     "tests/unit/test_decode.py",
+    "tests/unit/test_decode_refusals.py",
     "tests/unit/test_host_slots.py",
     "tests/unit/test_lane.py",
     "tests/unit/test_lane_history.py",

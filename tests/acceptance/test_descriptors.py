@@ -6,61 +6,40 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.acceptance.checks import assert_recorded_once, wait_all_accepted, wait_settled
-from tests.rig.daemon import Daemon, config_for
-from tests.rig.kafka import KafkaBroker
-from tests.rig.postgres import Database
-from tests.rig.producer import events, publish
-from tests.rig.receivers import Receivers
+from tests.acceptance.checks import assert_recorded_once
+from tests.acceptance.scene import Scene
 from tests.rig.waiting import wait_for
 
 COUNT = 1_000
 
 
-def test_out_of_descriptors_it_sends_what_it_can_and_heals(
-    kafka: KafkaBroker,
-    database: Database,
-    receivers: Receivers,
-    topic: str,
-    daemon: Callable[..., Daemon],
-) -> None:
-    """An attempt that counted would make a dead letter at once: one is all that an endpoint has."""
-    kafka.create_topic(topic, 8)
+def test_out_of_descriptors_it_sends_what_it_can_and_heals(scene: Callable[..., Scene]) -> None:
+    """Each event is refused once by its receiver, and an endpoint has two attempts: one more that
+    counted would make a dead letter. 400 exchanges may be under way, and there is room for 20."""
+    here = scene(8)
     names = [f"e{n}" for n in range(4)]
-    endpoints = [
-        {
-            "id": name,
-            "url": receivers.url(name),
-            "retry": {"schedule_seconds": [0], "max_attempts": 1},
-        }
-        for name in names
-    ]
+    retry = {"schedule_seconds": [0], "max_attempts": 2}
+    endpoints = [here.endpoint(name, concurrency=100, retry=retry) for name in names]
     for name in names:
-        receivers.manner(name, "slow", seconds=0.02)
-    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).migrate().start()
+        here.receivers.manner(name, "fail_first", times=1, seconds=0.02)
+    one = here.start(*endpoints, network={"max_connections_per_host": 400})
     open_now = len(list(Path(f"/proc/{one.pid}/fd").iterdir()))
     limits = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (open_now + 20, limits[1]))
-    publish(kafka.bootstrap, topic, events(range(COUNT)))
+    here.publish(range(COUNT))
     wait_for(lambda: "out_of_resources" in one.log(), 60, "the shortage to be named")
-    seen = receivers.accepted("e0")
-    wait_for(lambda: receivers.accepted("e0") > seen + 100, 60, "what can be sent to be sent")
-    failed = wait_for(
-        lambda: database.value(
-            "SELECT count(*) FROM attempts a JOIN reasons r ON r.id = a.reason "
-            "WHERE r.name = 'resources' AND NOT a.sent"
-        ),
-        60,
-        "failed attempts to be recorded",
-    )
-    delivered = sum(receivers.accepted(name) for name in names)
-    assert failed < delivered, "everything was tried again and again without descriptors"
+    here.wait_more_accepted("e0", 100)
     resource.prlimit(one.pid, resource.RLIMIT_NOFILE, limits)
     for name in names:
-        wait_all_accepted(receivers, name, range(COUNT))
-    wait_settled(kafka, database, topic)
-    database.wait_until("SELECT count(*) FROM deliveries", 0)
-    assert_recorded_once(database)
-    assert receivers.ledger("e0").accepted.total() == COUNT
+        here.wait_accepted(name, range(COUNT))
+    here.wait_settled()
+    here.database.wait_until("SELECT count(*) FROM deliveries", 0)
+    assert_recorded_once(here.database)
+    failed = here.database.value(
+        "SELECT count(*) FROM attempts a JOIN reasons r ON r.id = a.reason "
+        "WHERE r.name = 'resources' AND NOT a.sent"
+    )
+    assert 0 < failed < COUNT, "what there was no room for was begun again and again"
+    assert here.receivers.ledger("e0").accepted.total() == COUNT
     assert one.lacking() == {}
     one.stop()

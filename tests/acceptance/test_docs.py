@@ -43,7 +43,7 @@ from dispatcherd.events.files import parse, read
 from dispatcherd.events.lint import lint
 from dispatcherd.metrics import Metrics
 from dispatcherd.sign import Signer
-from tests.rig.daemon import Daemon
+from tests.acceptance.scene import Scene
 from tests.rig.documents import (
     blocks,
     check_command,
@@ -53,9 +53,6 @@ from tests.rig.documents import (
     table,
     walk,
 )
-from tests.rig.kafka import KafkaBroker
-from tests.rig.postgres import Database
-from tests.rig.receivers import Receivers
 from tests.rig.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -311,21 +308,17 @@ def ask(port: int, path: str) -> str:
 
 
 def test_who_follows_the_readme_gets_a_webhook_that_verifies(
-    kafka: KafkaBroker,
-    database: Database,
-    receivers: Receivers,
-    topic: str,
-    daemon: Callable[..., Daemon],
+    scene: Callable[..., Scene],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kafka.create_topic(topic, 2)
+    here = scene(2)
     config = the_block("yaml")
     for theirs, ours in (
-        ("127.0.0.1:9092", kafka.bootstrap),
-        ("[orders]", f"[{topic}]"),
-        ("postgresql:///dispatcherd", database.dsn),
-        ("https://billing.example.com/webhooks", receivers.url("billing")),
+        ("127.0.0.1:9092", here.kafka.bootstrap),
+        ("[orders]", f"[{here.topic}]"),
+        ("postgresql:///dispatcherd", here.database.dsn),
+        ("https://billing.example.com/webhooks", here.receivers.url("billing")),
     ):
         assert config.count(theirs) == 1
         config = config.replace(theirs, ours)
@@ -341,10 +334,10 @@ def test_who_follows_the_readme_gets_a_webhook_that_verifies(
     run_shell(set_up[:-1], tmp_path)
 
     monkeypatch.setenv("BILLING_SECRET", SECRET)
-    one = daemon(yaml.safe_load(config)).start()
-    run_shell([exports[0], publish[0].replace("--topic orders", f"--topic {topic}")], tmp_path)
-    wait_for(lambda: receivers.accepted("billing") == 1, 60, "the event")
-    [(headers, body)] = receivers.ledger("billing").kept
+    one = here.make(yaml.safe_load(config)).start()
+    run_shell([exports[0], publish[0].replace("--topic orders", f"--topic {here.topic}")], tmp_path)
+    wait_for(lambda: here.receivers.accepted("billing") == 1, 60, "the event")
+    [(headers, body)] = here.receivers.ledger("billing").kept
     assert shlex.split(publish[0])[-1].encode() == body
     assert verifier()(headers, body)["id"] == "evt_1" == headers["webhook-id"]
 
@@ -355,6 +348,6 @@ def test_who_follows_the_readme_gets_a_webhook_that_verifies(
     for path in the_table("path"):
         assert ask(one.port, path.strip("`"))
     query = the_block("sql").split(";")[0]
-    database.wait_until(f"SELECT count(*) FROM ({query}) x", 1)
-    [row] = database.fetch(query)
+    here.database.wait_until(f"SELECT count(*) FROM ({query}) x", 1)
+    [row] = here.database.fetch(query)
     assert (row["endpoint"], row["status"], row["reason"]) == ("billing", 200, "ok")

@@ -7,11 +7,8 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.acceptance.scene import Scene
 from tests.rig.authority import Authority
-from tests.rig.daemon import Daemon, config_for
-from tests.rig.kafka import KafkaBroker
-from tests.rig.postgres import Database
-from tests.rig.producer import events, publish
 from tests.rig.tinyproxy import PASSWORD, USERNAME, Tinyproxy
 from tests.rig.tls_receiver import TlsReceiver
 from tests.rig.waiting import wait_for
@@ -20,11 +17,7 @@ REASONS = "SELECT r.name FROM attempts a JOIN reasons r ON r.id = a.reason ORDER
 
 
 def test_certificate_and_header_come_from_files_and_are_renewed_by_a_reload(
-    kafka: KafkaBroker,
-    database: Database,
-    topic: str,
-    daemon: Callable[..., Daemon],
-    tmp_path: Path,
+    scene: Callable[..., Scene], tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "authority")
     context = authority.serving(["127.0.0.1"])
@@ -45,14 +38,14 @@ def test_certificate_and_header_come_from_files_and_are_renewed_by_a_reload(
         },
         "retry": {"schedule_seconds": [0, 1]},
     }
-    kafka.create_topic(topic, 1)
-    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, [endpoint])).migrate().start()
-    publish(kafka.bootstrap, topic, events(range(1), partitions=1))
+    here = scene(1)
+    one = here.start(endpoint)
+    here.publish(range(1))
     wait_for(lambda: "endpoint_not_reached" in one.log(), 30, "the failure in the log")
     assert '"reason":"tls_client_certificate"' in one.log()
     assert "certificate expired" in one.log()
-    wait_for(lambda: database.fetch(REASONS), 30, "the failure in a row")
-    assert {row["name"] for row in database.fetch(REASONS)} == {"tls_client_certificate"}
+    wait_for(lambda: here.database.fetch(REASONS), 30, "the failure in a row")
+    assert {row["name"] for row in here.database.fetch(REASONS)} == {"tls_client_certificate"}
     assert receiver.asked == []
 
     valid, its_key = authority.issue(["dispatcherd"])
@@ -69,7 +62,7 @@ def test_certificate_and_header_come_from_files_and_are_renewed_by_a_reload(
     one.signal(signal.SIGHUP)
     wait_for(lambda: "reload_refused" in one.log(), 30, "the refusal")
     assert "endpoints[0] (billing).tls.client_key" in one.log()
-    publish(kafka.bootstrap, topic, events(range(1, 2), partitions=1))
+    here.publish(range(1, 2))
     wait_for(lambda: len(receiver.asked) == 2, 30, "a delivery by what was in force")
     shown = one.command("check-config", "--no-secrets")
     assert shown.returncode == 0, shown.stderr
@@ -80,11 +73,7 @@ def test_certificate_and_header_come_from_files_and_are_renewed_by_a_reload(
 
 
 def test_events_are_delivered_through_an_egress_proxy(
-    kafka: KafkaBroker,
-    database: Database,
-    topic: str,
-    daemon: Callable[..., Daemon],
-    tmp_path: Path,
+    scene: Callable[..., Scene], tmp_path: Path
 ) -> None:
     authority = Authority(tmp_path / "authority")
     receiver = TlsReceiver(authority.serving(["127.0.0.1"]))
@@ -101,10 +90,9 @@ def test_events_are_delivered_through_an_egress_proxy(
         "allowed_networks": ["127.0.0.0/8"],
         "proxy": {"url": proxy.url, "username": USERNAME, "password": {"file": str(password)}},
     }
-    kafka.create_topic(topic, 1)
-    config = config_for(kafka.bootstrap, database.dsn, topic, [endpoint], network=network)
-    one = daemon(config).migrate().start()
-    publish(kafka.bootstrap, topic, events(range(3), partitions=1))
+    here = scene(1)
+    one = here.start(endpoint, network=network)
+    here.publish(range(3))
     wait_for(lambda: '"reason":"proxy_refused"' in one.log(), 30, "the refusal in the log")
     assert "network.proxy.username and password" in one.log()
     assert receiver.asked == []

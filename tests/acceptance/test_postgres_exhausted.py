@@ -1,4 +1,5 @@
-"""Postgres out of disk, read-only, out of connections: intake pauses, says why, and resumes."""
+"""Postgres out of disk (that of its own log too), read-only, out of connections: intake pauses,
+says why, and resumes."""
 
 from __future__ import annotations
 
@@ -62,22 +63,20 @@ class _Hog:
         self._loop.run_until_complete(self._take_all())
 
     async def _take_all(self) -> None:
-        """And throw the daemon out, so that it needs new ones."""
+        """And throw everybody else out, so that the daemon needs new ones; also a connection that
+        has only begun and bears no name yet."""
         own = await asyncpg.connect(self._dsn)
         self._held.append(own)
+        others = "FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> ALL($1)"
         while True:
-            await own.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'dispatcherd'"
-            )
+            held = [connection.get_server_pid() for connection in self._held]
+            await own.execute(f"SELECT pg_terminate_backend(pid) {others}", held)
             try:
                 while True:
                     self._held.append(await asyncpg.connect(self._dsn))
             except asyncpg.TooManyConnectionsError:
-                left = await own.fetchval(
-                    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dispatcherd'"
-                )
-                if not left:
+                held = [connection.get_server_pid() for connection in self._held]
+                if not await own.fetchval(f"SELECT count(*) {others}", held):
                     return
 
     def let_go(self) -> None:
@@ -131,5 +130,57 @@ def test_postgres_full_read_only_or_out_of_connections_costs_nothing_but_time(
     assert recorded == sum(counts[0] for counts in receivers.summary().values())
     assert one.lacking() == {}
     assert one.running() and one.pid == pid
+    assert one.peak_rss_bytes() < 200 << 20
+    one.stop()
+
+
+@pytest.fixture
+def wal() -> Iterator[tuple[SmallDisk, PostgresServer]]:
+    """A disk that holds a server's log of writes only, and that server."""
+    small = SmallDisk(32)
+    (small.folder / "wal").mkdir()
+    server = PostgresServer(durable=True, wal=small.folder / "wal")
+    server.start()
+    yield small, server
+    server.remove()
+    small.remove()
+
+
+def test_the_volume_of_postgres_own_log_full_costs_nothing_but_time(
+    kafka: KafkaBroker,
+    wal: tuple[SmallDisk, PostgresServer],
+    receivers: Receivers,
+    topic: str,
+    daemon: Callable[..., Daemon],
+) -> None:
+    """Postgres itself does not survive that: it panics, cannot recover, and ends. Whoever makes
+    room starts it again, as here; nobody does anything to the daemon."""
+    small, server = wal
+    kafka.create_topic(topic, 8)
+    database = server.create_database()
+    endpoints = [{"id": "all", "url": receivers.url("all")}]
+    limits = {"unrecorded_rows": UNRECORDED}
+    config = config_for(kafka.bootstrap, database.dsn, topic, endpoints, limits=limits)
+    one = daemon(config).migrate().start()
+    flow = Flow(kafka.bootstrap, topic, at_once=1_000, pause_seconds=0.1)
+    flow.start()
+    wait_for(lambda: receivers.accepted("all") > 300, 30, "load")
+
+    small.fill()
+    wait_for(lambda: "No space left on device" in one.log(), 60, "the reason in the log")
+    wait_for(lambda: not server.running(), 60, "Postgres to have ended")
+    assert "PANIC" in server.log() and "pg_wal" in server.log()
+    _stands_still(one, "refused")
+    small.empty()
+    server.start()
+    _resumes(one, receivers)
+
+    count = flow.stop()
+    wait_all_accepted(receivers, "all", range(count))
+    wait_settled(kafka, database, topic)
+    assert_recorded_once(database)
+    recorded = database.value("SELECT count(DISTINCT exchange_id) FROM attempts WHERE sent")
+    assert recorded == sum(counts[0] for counts in receivers.summary().values())
+    assert one.lacking() == {}
     assert one.peak_rss_bytes() < 200 << 20
     one.stop()

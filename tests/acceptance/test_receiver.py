@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 from dispatcherd.receiver import AsyncReceiver, Backlog, Event, Receiver
+from tests.acceptance.scene import Scene
 from tests.integration.receiver.serving import PATH, serve_aiohttp, serve_fastapi, serve_flask
-from tests.rig.daemon import SECRET, Daemon, config_for
-from tests.rig.kafka import KafkaBroker
-from tests.rig.postgres import Database
-from tests.rig.producer import Record, events, publish
+from tests.rig.daemon import SECRET
+from tests.rig.producer import Record
 from tests.rig.waiting import wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -23,13 +22,9 @@ COUNT = 400
 
 
 def test_single_batched_and_hex_signed_events_are_each_handled_once(
-    kafka: KafkaBroker,
-    database: Database,
-    topic: str,
-    daemon: Callable[..., Daemon],
-    tmp_path: Path,
+    scene: Callable[..., Scene], tmp_path: Path
 ) -> None:
-    kafka.create_topic(topic, 2)
+    here = scene(2)
     seen: dict[str, Counter[str]] = {name: Counter() for name in ("single", "batched", "hex")}
     failed: Counter[str] = Counter()
     backlog = Backlog(tmp_path / "webhooks.db")
@@ -65,11 +60,11 @@ def test_single_batched_and_hex_signed_events_are_each_handled_once(
             {"id": "hex", "url": urls[2], "retry": quick,
              "sign": {"hex_header": "X-Webhook-Signature"}},
         ]  # fmt: skip
-        daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).migrate().start()
-        publish(kafka.bootstrap, topic, events(range(COUNT), partitions=2))
+        here.start(*endpoints)
+        here.publish(range(COUNT))
         for name, counts in seen.items():
             wait_for(lambda c=counts: len(c) == COUNT, 60, f"{name} has all")  # type: ignore[misc]
-        database.wait_until("SELECT count(*) FROM deliveries WHERE state = 1", 0)
+        here.database.wait_until("SELECT count(*) FROM deliveries WHERE state = 1", 0)
     for counts in seen.values():
         assert counts == Counter(f"e{number}" for number in range(COUNT))
     assert failed.total() == len(range(0, COUNT, 7))
@@ -78,10 +73,10 @@ def test_single_batched_and_hex_signed_events_are_each_handled_once(
 
 
 def test_a_type_that_came_in_a_kafka_header_is_known_from_a_batch_only(
-    kafka: KafkaBroker, database: Database, topic: str, daemon: Callable[..., Daemon]
+    scene: Callable[..., Scene],
 ) -> None:
     """The limit of what a receiver can know: the daemon sends no header that names the type."""
-    kafka.create_topic(topic, 1)
+    here = scene(1)
     types: dict[str, list[str]] = {"single": [], "batched": []}
     receivers = {name: Receiver([SECRET]) for name in types}
     for name, receiver in receivers.items():
@@ -92,8 +87,8 @@ def test_a_type_that_came_in_a_kafka_header_is_known_from_a_batch_only(
             for name, one in receivers.items()
         ]
         endpoints[1]["batch"] = {"max_events": 5, "max_wait_seconds": 0.1}  # type: ignore[assignment]
-        daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).migrate().start()
+        here.start(*endpoints)
         record = Record(b'{"number": 1}', headers=[("webhook-type", b"order.created")])
-        publish(kafka.bootstrap, topic, [record])
+        here.publish_records([record])
         wait_for(lambda: all(types.values()), 60, "both have it")
     assert types == {"single": [""], "batched": ["order.created"]}

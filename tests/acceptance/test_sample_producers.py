@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook
 
-from tests.rig.daemon import SECRET, Daemon, config_for
-from tests.rig.kafka import KafkaBroker
-from tests.rig.postgres import Database
+from tests.acceptance.scene import Scene
+from tests.rig.daemon import SECRET
 from tests.rig.receivers import Receivers
 from tests.rig.samples import PRODUCERS, absent, build, commands, need, run
 from tests.rig.waiting import wait_for
@@ -25,25 +24,16 @@ BARE = {"headers", "cloudevent_binary"}
 
 @pytest.mark.parametrize(("language", "tools"), [("python", []), ("node", ["node", "npm"])])
 def test_every_form_that_a_producer_publishes_is_delivered_with_its_id_and_type(
-    language: str,
-    tools: list[str],
-    kafka: KafkaBroker,
-    database: Database,
-    receivers: Receivers,
-    topic: str,
-    daemon: Callable[..., Daemon],
+    scene: Callable[..., Scene], language: str, tools: list[str]
 ) -> None:
     need(absent(f"the producer in {language}", tools))
-    kafka.create_topic(topic, 2)
-    endpoints = [
-        {"id": "single", "url": receivers.url("single")},
-        {"id": "batched", "url": receivers.url("batched"),
-         "batch": {"max_events": 10, "max_wait_seconds": 0.2}},
-    ]  # fmt: skip
-    daemon(config_for(kafka.bootstrap, database.dsn, topic, endpoints)).migrate().start()
+    here = scene(2)
+    batch = {"max_events": 10, "max_wait_seconds": 0.2}
+    here.start(here.endpoint("single"), here.endpoint("batched", batch=batch))
     source = PRODUCERS / language
     printed = run(
-        commands(source)[1], build(source), KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap, TOPIC=topic,
+        commands(source)[1], build(source),
+        KAFKA_BOOTSTRAP_SERVERS=here.kafka.bootstrap, TOPIC=here.topic,
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     )  # fmt: skip
     published = dict(line.split() for line in printed.splitlines())
@@ -51,9 +41,9 @@ def test_every_form_that_a_producer_publishes_is_delivered_with_its_id_and_type(
 
     ids = set(published.values())
     for name in ("single", "batched"):
-        wait_for(lambda n=name: set(receivers.ledger(n).accepted) >= ids, 60, f"all at {name}")  # type: ignore[misc]
+        wait_for(lambda n=name: set(here.receivers.ledger(n).accepted) >= ids, 60, f"all at {name}")  # type: ignore[misc]
     arrived = {
-        headers["webhook-id"]: (headers, body) for headers, body in kept(receivers, "single")
+        headers["webhook-id"]: (headers, body) for headers, body in kept(here.receivers, "single")
     }
     for form, event_id in published.items():
         headers, body = arrived[event_id]
@@ -61,11 +51,11 @@ def test_every_form_that_a_producer_publishes_is_delivered_with_its_id_and_type(
         assert headers["x-webhook-type"] == "order.created"
         content = json.loads(body)
         assert (content if form in BARE else content["data"])["total"] == 42
-    members = {m["id"]: m for _, body in kept(receivers, "batched") for m in json.loads(body)}
+    members = {m["id"]: m for _, body in kept(here.receivers, "batched") for m in json.loads(body)}
     assert set(members) == ids
     for member in members.values():
         assert member["type"] == "order.created" and member["data"]["total"] == 42
-    assert not database.fetch("SELECT 1 FROM quarantine")
+    assert not here.database.fetch("SELECT 1 FROM quarantine")
 
 
 def kept(receivers: Receivers, name: str) -> list[tuple[dict[str, str], bytes]]:

@@ -18,7 +18,7 @@ from tests.acceptance.checks import wait_settled
 from tests.rig import sample_matrix
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
-from tests.rig.postgres import PostgresServer
+from tests.rig.postgres import Database, PostgresServer
 from tests.rig.producer import events, publish
 from tests.rig.sample_checks import CHECKS, NEXT, SECRETS, STRANGE, Dribble
 from tests.rig.samples import RECEIVERS, SAMPLES, Running, Sample, build, need
@@ -77,10 +77,11 @@ def recorded(
     dribbles: dict[str, Dribble],
     kafka: KafkaBroker,
     postgres_server: PostgresServer,
+    migrated: Database,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Counter[tuple[str, str]]]:
     """All events sent to all samples by one daemon: (endpoint, outcome's reason) → attempts."""
-    database = postgres_server.create_database()
+    database = postgres_server.create_database(copy_of=migrated)
     topic = "samples"
     kafka.create_topic(topic, 2)
     endpoints = [one for running in started.values() for one in endpoints_of(running)]
@@ -88,7 +89,7 @@ def recorded(
     config = config_for(
         kafka.bootstrap, database.dsn, topic, [{**patient, **one} for one in endpoints]
     )
-    daemon = Daemon(tmp_path_factory.mktemp("daemon"), "samples", config).migrate().start()
+    daemon = Daemon(tmp_path_factory.mktemp("daemon"), "samples", config).start()
     try:
         publish(kafka.bootstrap, topic, events(SINGLE, "order.created", partitions=2))
         publish(kafka.bootstrap, topic, events(BATCHED, "invoice.paid", partitions=2))

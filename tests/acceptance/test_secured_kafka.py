@@ -12,7 +12,7 @@ from dispatcherd.config.load import parse_config
 from dispatcherd.config.secrets import load_secrets
 from dispatcherd.consume import Consumer
 from dispatcherd.errors import LogUnavailable
-from tests.acceptance.conftest import need_kafka
+from tests.rig import kafka as kafka_part
 from tests.rig.authority import Authority
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
@@ -58,7 +58,7 @@ class Stand:
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    need_kafka()
+    kafka_part.need()
     made = Stand(tmp_path_factory.mktemp("secured"))
     made.broker.start()
     yield made
@@ -78,7 +78,7 @@ def test_events_are_published_and_delivered_over_a_secured_listener(
     kafka = stand.mutual() if listener == "certificate" else stand.sasl(listener)
     endpoints = [{"id": "all", "url": receivers.url("all")}]
     config = config_for("", database.dsn, topic, endpoints, kafka=kafka)
-    one = daemon(config).migrate().start()
+    one = daemon(config).start()
     event = '{"id": "evt_1", "type": "order.created", "data": {}}'
     published = one.command("publish", "--topic", topic, event)
     assert published.returncode == 0, published.stderr

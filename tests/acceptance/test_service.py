@@ -3,101 +3,32 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from tests.acceptance.checks import assert_recorded_once, wait_all_accepted, wait_settled
-from tests.rig import service, systemd
-from tests.rig.daemon import SECRET, config_for
-from tests.rig.kafka import KafkaBroker
-from tests.rig.names import NameServer, TlsReceiver
+from tests.acceptance.service_rig import Rig
+from tests.rig.daemon import SECRET
 from tests.rig.postgres import Database
-from tests.rig.producer import events, publish
 from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
-from tests.rig.service import UNITS, Service
-from tests.rig.systemd import Systemd
-from tests.rig.waiting import free_port, wait_for
+from tests.rig.waiting import wait_for
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 WATCHED = "[Service]\nWatchdogSec=4s\nTimeoutAbortSec=2s\nRestartSec=200ms\n"
 
 
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
-    """A systemd with the service installed; all of it is gone afterwards."""
-    systemd.need()
-    folder = tmp_path_factory.mktemp("systemd")
-    why = systemd.unable(folder / "probe")
-    if why is not None:
-        pytest.skip(why)
-    one = Systemd(folder / "machine", service.binds())
-    try:
-        service.install(one)
-        yield one
-    finally:
-        one.stop()
-    assert not systemd.remains(folder, os.getpid())
-
-
-class Rig:
-    """The parts of one test."""
-
-    def __init__(
-        self, machine: Systemd, kafka: KafkaBroker, database: Database, topic: str
-    ) -> None:
-        self.machine, self.kafka, self.database, self.topic = machine, kafka, database, topic
-        self.service = Service(machine)
-
-    def config(self, *endpoints: dict[str, Any], **sections: Any) -> dict[str, Any]:
-        return config_for(
-            self.kafka.bootstrap, self.database.dsn, self.topic, list(endpoints), **sections
-        )
-
-    def start(self, *endpoints: dict[str, Any], **sections: Any) -> None:
-        """Configure, migrate and start, as an operator does."""
-        self.service.configure(self.config(*endpoints, **sections))
-        self.service.command("migrate")
-        self.service.start()
-
-    def publish(self, numbers: range, event_type: str = "order.created") -> None:
-        publish(self.kafka.bootstrap, self.topic, events(numbers, event_type, partitions=4))
-
-
-@pytest.fixture
-def rig(
-    machine: Systemd,
-    kafka: KafkaBroker,
-    database: Database,
-    topic: str,
-    request: pytest.FixtureRequest,
-) -> Iterator[Rig]:
-    kafka.create_topic(topic, 4)
-    one = Rig(machine, kafka, database, topic)
-    yield one
-    report = getattr(request.node, "report_call", None)
-    if report is not None and report.failed:
-        print(f"--- the end of the journal\n{one.service.log()[-6000:]}")
-    one.service.end()
-
-
 def test_start_returns_when_the_group_has_been_joined_and_events_are_delivered_from_the_sandbox(
-    rig: Rig, receivers: Receivers
+    rig: Rig, receivers: Receivers, empty_database: Database
 ) -> None:
     port = int(rig.kafka.bootstrap.rpartition(":")[2])
     proxy = Proxy(port)
     proxy.cut()
     try:
         config = rig.config({"id": "a", "url": receivers.url("a")})
+        config["postgres"]["dsn"] = empty_database.dsn
         config["kafka"]["bootstrap_servers"] = [f"127.0.0.1:{proxy.port}"]
         rig.service.configure(config)
         rig.service.command("migrate")
@@ -111,10 +42,10 @@ def test_start_returns_when_the_group_has_been_joined_and_events_are_delivered_f
         wait_for(lambda: rig.service.show()["ActiveState"] == "active", 60, "READY")
     finally:
         proxy.stop()
-    assert len(rig.database.fetch("SELECT 1 FROM progress WHERE watermark IS NOT NULL")) == 4
+    assert len(empty_database.fetch("SELECT 1 FROM progress WHERE watermark IS NOT NULL")) == 4
     rig.publish(range(200))
     wait_all_accepted(receivers, "a", range(200))
-    wait_settled(rig.kafka, rig.database, rig.topic)
+    wait_settled(rig.kafka, empty_database, rig.topic)
     wait_for(lambda: rig.service.status().startswith("4 partitions; "), 30, "the status line")
     shown = rig.machine.systemctl("status", rig.service.unit).stdout
     assert re.search(r'Status: "4 partitions; .* delivered/s; .*Postgres ok; Kafka ok"', shown)
@@ -303,8 +234,6 @@ def test_secrets_come_from_credentials_and_from_files_of_the_services_group(
     a = {"id": "a", "url": receivers.url("a"), "secret": {"credential": "a"}}
     b = {"id": "b", "url": receivers.url("b"),
          "secret": {"file": "/etc/dispatcherd/secrets/endpoint-b"}}  # fmt: skip
-    rig.service.configure(rig.config())
-    rig.service.command("migrate")
     rig.service.configure(rig.config(a, b, allow_inline_secrets=False))
     rig.service.start()
     rig.machine.systemctl("reload", rig.service.unit)
@@ -314,121 +243,3 @@ def test_secrets_come_from_credentials_and_from_files_of_the_services_group(
     assert "REFUSED" not in rig.service.status()
     rig.machine.inside("/etc/dispatcherd/secrets/endpoint-b").unlink()
     assert rig.machine.systemctl("reload", rig.service.unit, check=False).returncode != 0
-
-
-def test_the_second_wall_stops_what_the_configuration_would_let_through(
-    rig: Rig, receivers: Receivers
-) -> None:
-    wall = (UNITS / "dispatcherd.service.d" / "10-addresses.conf").read_text()
-    rig.service.drop_in("addresses", wall + "IPAddressAllow=127.0.0.1\n")
-    quick = {"schedule_seconds": [0, 0.1], "max_attempts": 2}
-    rig.start(
-        {"id": "let", "url": receivers.url("let")},
-        {
-            "id": "kept",
-            "url": f"http://127.0.0.2:{receivers.port}/kept",
-            "retry": quick,
-            "timeout_seconds": 1,
-        },
-    )
-    if "does not support BPF/cgroup firewalling" in rig.service.log():
-        pytest.skip("this kernel has no BPF on cgroups: IPAddressDeny= has no effect")
-    rig.publish(range(20))
-    wait_all_accepted(receivers, "let", range(20))
-    rig.database.wait_until("SELECT count(*) FROM deliveries WHERE state = 2", 20)
-    assert receivers.accepted("kept") == 0
-
-
-def test_names_and_certificates_work_from_within_the_sandbox(rig: Rig, tmp_path: Path) -> None:
-    name = "hooks.receiver.test"
-    names = NameServer("127.0.0.153", {"*": ["127.0.0.1"]})
-    receiver = TlsReceiver(tmp_path, name)
-    try:
-        # New files, so that the machine's own are only covered: inside, / is an overlay.
-        rig.machine.inside("/etc/resolv.conf").unlink(missing_ok=True)
-        rig.machine.write("/etc/resolv.conf", "nameserver 127.0.0.153\n")
-        rig.machine.write("/etc/nsswitch.conf", "hosts: files dns\npasswd: files\ngroup: files\n")
-        rig.machine.write("/etc/dispatcherd/ca.pem", receiver.certificate.read_text())
-        rig.service.drop_in("ca", "[Service]\nEnvironment=SSL_CERT_FILE=/etc/dispatcherd/ca.pem\n")
-        rig.start({"id": "a", "url": f"https://{name}:{receiver.port}/hook"})
-        rig.publish(range(20))
-        wait_for(lambda: len(receiver.ids) == 20, 30, "all over TLS")
-    finally:
-        receiver.stop()
-        names.stop()
-    assert name in names.asked
-
-
-def test_the_sandbox_does_not_hide_the_hosts_own_addresses_from_the_guard(rig: Rig) -> None:
-    ask = "from dispatcherd.pool import own_addresses; print('own', sorted(own_addresses()))"
-    rig.service.drop_in(
-        "ask",
-        "[Service]\nEnvironment=PYTHONPATH=/opt/dispatcherd/source:/opt/dispatcherd/site-packages "
-        "LD_LIBRARY_PATH=/opt/dispatcherd/python/lib\n"
-        f'ExecStartPre={service.python()} -c "{ask}"\n',
-    )
-    rig.start()
-    rig.service.wait_logged("own [")
-    assert re.search(r"own \[.*'127.0.0.1'", rig.service.log())
-
-
-def test_instances_of_the_template_share_a_group_and_one_without_a_partition_is_ready_too(
-    rig: Rig, receivers: Receivers, machine: Systemd
-) -> None:
-    single = f"{rig.topic}-single"
-    rig.kafka.create_topic(single, 1)
-    config = rig.config({"id": "a", "url": receivers.url("a")}, kafka={"topics": [single]})
-    rig.service.configure(config)
-    rig.service.command("migrate")
-    ports = [free_port() for _ in range(2)]
-    instances = [Service(machine, f"dispatcherd@{port}.service") for port in ports]
-    try:
-        for instance, port in zip(instances, ports, strict=True):
-            instance.port = port
-            instance.start()
-
-        def partitions() -> list[str]:
-            return sorted(i.status().split(";")[0] for i in instances)
-
-        wait_for(lambda: partitions() == ["0 partitions", "1 partition"], 60, "their shares")
-        publish(rig.kafka.bootstrap, single, events(range(50), partitions=1))
-        wait_all_accepted(receivers, "a", range(50))
-        for instance in instances:
-            machine.systemctl("stop", instance.unit)
-            instance.wait_logged("Deactivated successfully")
-    finally:
-        for instance in instances:
-            instance.end()
-
-
-_MAKER = """
-import sys, time
-from pathlib import Path
-from tests.rig.systemd import Systemd
-machine = Systemd(Path(sys.argv[1]), [])
-machine.write("/etc/systemd/system/sleeper.service", "[Service]\\nExecStart=sleep 600\\n")
-machine.systemctl("start", "sleeper")
-print(machine.pid, flush=True)
-time.sleep(600)
-"""
-
-
-def test_nothing_of_a_throwaway_systemd_outlives_a_killed_test_run(
-    machine: Systemd, tmp_path: Path
-) -> None:
-    maker = subprocess.Popen(
-        [sys.executable, "-c", _MAKER, str(tmp_path / "machine")],
-        stdout=subprocess.PIPE, text=True, cwd=service.ROOT,
-    )  # fmt: skip
-    assert maker.stdout is not None
-    init = psutil.Process(int(maker.stdout.readline()))
-    try:
-        inside = [init, *init.children(recursive=True)]
-        assert "sleep" in [process.name() for process in inside]
-    finally:
-        maker.kill()
-    maker.wait(10)
-    _, alive = psutil.wait_procs(inside, timeout=20)
-    assert not alive
-    systemd.sweep()
-    assert not systemd.remains(tmp_path, maker.pid)

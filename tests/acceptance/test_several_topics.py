@@ -48,7 +48,7 @@ def test_named_topics_and_a_topic_that_matches_a_pattern_and_is_created_later_ar
             "metadata_max_age_seconds": 1,
         },
     )
-    one = daemon(config).migrate().start()
+    one = daemon(config).start()
     for first, name in ((0, named), (100, second), (900, strangers[0]), (900, strangers[1]),
                         (900, strangers[2])):  # fmt: skip
         publish(kafka.bootstrap, name, events(range(first, first + 100), partitions=2))
@@ -90,7 +90,7 @@ def test_one_event_in_two_topics_is_two_deliveries(
         [{"id": "all", "url": receivers.url("all")}],
         kafka={"topics": [first, second]},
     )  # fmt: skip
-    one = daemon(config).migrate().start()
+    one = daemon(config).start()
     for name in (first, second):
         publish(kafka.bootstrap, name, events(range(1), partitions=1))
         wait_settled(kafka, database, name)
@@ -112,7 +112,7 @@ def test_a_named_topic_that_does_not_exist_is_waited_for_and_said(
     daemon: Callable[..., Daemon],
 ) -> None:
     endpoint = {"id": "all", "url": receivers.url("all")}
-    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, [endpoint])).migrate()
+    one = daemon(config_for(kafka.bootstrap, database.dsn, topic, [endpoint]))
     one.start(wait=False)
     words = "a topic of kafka.topics does not exist: create it, or mend its name"
     wait_for(lambda: words in one.log(), 60, "the reason in the log")

@@ -33,7 +33,6 @@ from dispatcherd.receiver import Receiver, Request
 from dispatcherd.receiver.testing import RequestFactory
 from docs.tools import drawings, reference
 from tests.acceptance.test_quick_starts import START
-from tests.rig.commands import Commands
 from tests.rig.documents import Page, blocks, check_command, codes, model_keys, table, tables
 from tests.rig.postgres import Database
 
@@ -186,8 +185,7 @@ def test_every_piece_of_json_can_be_read(block: str) -> None:
     orjson.loads(block)
 
 
-def test_every_query_on_the_database_runs(database: Database, tmp_path: Path) -> None:
-    Commands(tmp_path, {"postgres": {"dsn": database.dsn}}).ok("migrate")
+def test_every_query_on_the_database_runs(database: Database) -> None:
     queries = [b for path in WRITTEN for b in blocks(path.read_text(), "sql")]
     assert len(queries) >= 3
     for query in queries:

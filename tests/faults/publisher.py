@@ -45,6 +45,11 @@ class Publisher(threading.Thread):
         self.unsure: set[str] = set()
         """Ids whose acknowledgement has not come."""
         self._number = 0
+        self._burst = 0
+
+    def burst(self, count: int) -> None:
+        """So many events more, as fast as the broker takes them; once the last burst is over."""
+        self._burst = count
 
     def run(self) -> None:
         """The thread."""
@@ -54,9 +59,12 @@ class Publisher(threading.Thread):
             while sent < due:
                 sent += 1
                 self._publish()
+            while self._burst and self._publish():
+                self._burst -= 1
             self._producer.poll(0)
 
-    def _publish(self) -> None:
+    def _publish(self) -> bool:
+        """False: the queue to the broker is full, or there is nobody to take it."""
         number = self._number
         self._number += 1
         bad = self.bad_one_in > 0 and number % self.bad_one_in == 0
@@ -73,6 +81,8 @@ class Publisher(threading.Thread):
             )
         except (BufferError, KafkaException):  # the broker is away, or does not know the partition
             self.unsure.discard(id_)
+            return False
+        return True
 
     def _acknowledged(self, id_: str, bad: bool) -> Callable[[Any, Any], None]:
         def acknowledged(error: Any, message: Any) -> None:

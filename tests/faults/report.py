@@ -40,10 +40,11 @@ def line(result: Result) -> str:
     verdict = "held" if result.held else "DID NOT HOLD"
     repeated = sum(result.repeated.values())
     ratio = "" if result.isolation is None else f", p99 ratio {result.isolation.ratio:.2f}"
+    figures = "".join(f", {name} {value:,.1f}" for name, value in result.figures.items())
     return (
         f"{result.name}: {verdict}. {result.seconds:.0f} s, {sum(result.faults.values())} faults, "
         f"{result.published:,} published, {result.deliveries:,} delivered, {result.lost} lost, "
-        f"{repeated} repeated, {result.memory_bytes / 1e6:.0f} MB{ratio}"
+        f"{repeated} repeated, {result.memory_bytes / 1e6:.0f} MB{ratio}{figures}"
     )
 
 
@@ -104,8 +105,18 @@ def markdown(results: Sequence[Result], at: datetime) -> str:
         "| scenario | seed | s | faults | published | lost | repeated | MB | p99 ratio | held |",
         "|---|---|---|---|---|---|---|---|---|---|",
         *(_row(result) for result in results),
+        *_measured(results),
     ]
     return "\n".join(lines)
+
+
+def _measured(results: Sequence[Result]) -> list[str]:
+    rows = [
+        f"| {result.name} | {name} | {value:,.1f} |"
+        for result in results
+        for name, value in result.figures.items()
+    ]
+    return ["", "| scenario | what it measured | figure |", "|---|---|---|", *rows] if rows else []
 
 
 def _row(result: Result) -> str:

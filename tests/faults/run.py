@@ -19,7 +19,7 @@ from tests.faults.ledger import End, Ledger
 from tests.faults.matching import match
 from tests.faults.repeats import repeats
 from tests.faults.scenarios import Scenario
-from tests.faults.stand import BYSTANDER, Parts, Stand
+from tests.faults.stand import Parts, Stand
 from tests.faults.story import tell
 
 Say = Callable[[str], None]
@@ -51,6 +51,8 @@ class Result:
     snapshots: int = 0
     memory_bytes: int = 0
     isolation: Isolation | None = None
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the scenario itself has measured: name with unit → value."""
     violations: list[str] = field(default_factory=list)
     story: str = ""
     """Of the first violation."""
@@ -141,7 +143,7 @@ def _report(scenario: Scenario, stand: Stand, end: float, over: threading.Event,
             accepted = "?"
         say(
             f"{scenario.name}: {left:4.0f} s to go, {len(stand.publisher.published):,} published, "
-            f"{accepted} at {BYSTANDER}, {len(stand.faults)} faults; now: {now}"
+            f"{accepted} at {stand.bystander}, {len(stand.faults)} faults; now: {now}"
         )
 
 
@@ -151,11 +153,13 @@ def _judge(result: Result, stand: Stand, scenario: Scenario, most_ratio: float |
     matched = match(ledger)
     repeated = repeats(ledger, matched)
     violations = check(ledger, matched, repeated)
-    result.isolation = isolation(ledger, BYSTANDER)
+    if scenario.compared:
+        result.isolation = isolation(ledger, stand.bystander)
     if result.isolation is not None and most_ratio is not None and scenario.judged:
         slow = not_isolated(result.isolation, most_ratio, ledger.ended)
         violations += [slow] if slow is not None else []
     _count(result, ledger)
+    result.figures = dict(stand.figures)
     result.repeated = dict(Counter(repeat.cause.value for repeat in repeated))
     result.violations = [f"{v.invariant}: {v.text}" for v in violations]
     if violations:

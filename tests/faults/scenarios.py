@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.faults import tools
+from tests.faults import stories, tools
 from tests.faults.stand import Setting, Stand
 from tests.faults.tools import Tool
 
@@ -37,6 +37,8 @@ class Scenario:
     setting: Setting = field(default_factory=Setting)
     judged: bool = False
     """The ratio of isolation counts here."""
+    compared: bool = True
+    """The load is the same under faults and in quiet times, so that there is such a ratio."""
 
 
 def _going_on(stand: Stand, end: float) -> bool:
@@ -166,6 +168,8 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("backpressure", "9", "LM", "members come and go while Postgres answers nothing",
                  mixed(2.0, {"members": (tools.newcomer,), "postgres": (tools.postgres_frozen,)}),
                  30.0),
+        Scenario("revoked-while-slow", "10", "L", "a member joins while POSTs take 30 s",
+                 stories.revoked_while_slow, 100.0, stories.SLOW),
         Scenario("partitions-added", "11", "LW", "the topic gains partitions",
                  singly(tools.partitions_added)),
         Scenario("bad-records", "12", "L", "one record in ten is no event",
@@ -184,6 +188,8 @@ SCENARIOS: dict[str, Scenario] = {
                  singly(tools.moods), 30.0),
         Scenario("all-503", "31", "L", "a receiver answers 503 to all, then recovers",
                  _all_fail_then_recover, 30.0),
+        Scenario("hour-of-503", "31", "LMI", "503 to all for 360,000 events, then recovery",
+                 stories.hour_of_503, 300.0, stories.HOUR, compared=False),
         Scenario("soak", "all of these, mixed", "LWMIO", "random faults of every kind at once",
                  mixed(), 600.0),
     )

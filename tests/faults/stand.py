@@ -25,14 +25,12 @@ from tests.rig.proxy import Proxy
 from tests.rig.receivers import Receivers
 from tests.rig.waiting import free_port, wait_for
 
-TIMEOUT_SECONDS = 3.0
 STOP_SECONDS = 10.0
 MEMORY_BYTES = 250_000_000
-BYSTANDER = "steady"
-"""The endpoint that nothing is ever done to."""
 MOODY = ("moody", "moody-batch")
 """Those whose manner changes."""
-_PLAIN = (BYSTANDER, "batch", *MOODY)
+_PLAIN = ("steady", "batch", *MOODY)
+"""The first is the bystander."""
 _SETTLE_SECONDS = 120.0
 
 
@@ -44,10 +42,23 @@ class Setting:
     events_per_second: float = 60.0
     partitions: int = 8
     session_seconds: float = 3.0
+    rebalance_seconds: float = 6.0
+    """How long the group waits for a member that has to let go."""
     longest_seconds: float = 8.0
     """Of a fault that lasts: a frozen server, a receiver's manner."""
     settle_seconds: float = _SETTLE_SECONDS
     memory_bytes: int = MEMORY_BYTES
+    unrecorded_rows: int = 500
+    """Outcomes that may wait for Postgres."""
+    endpoints: tuple[str, ...] = _PLAIN
+    timeout_seconds: float = 3.0
+    """Of one attempt, at every endpoint."""
+    concurrency: int = 10
+    """Of one endpoint, in each member."""
+    batch: int = 20
+    """Events in one request, at those endpoints that take batches."""
+    schedule_seconds: tuple[float, ...] = (0, 0.5, 1, 2, 3)
+    """Waits before an attempt; the last one repeats."""
 
 
 class Parts:
@@ -92,6 +103,8 @@ class Stand:
     setting: Setting
     began: float = field(default_factory=time.time)
     faults: list[Fault] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    """What the scenario itself has measured: name with unit → value."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +134,8 @@ class Stand:
         kafka = {
             "session_timeout_seconds": session,
             "heartbeat_interval_seconds": session / 4,
+            "rebalance_timeout_seconds": self.setting.rebalance_seconds,
+            "request_timeout_seconds": self.setting.rebalance_seconds + 4,
             "metadata_max_age_seconds": 2,
         }
         postgres = {
@@ -128,21 +143,28 @@ class Stand:
             "lock_timeout_seconds": 2.0,
             "connect_timeout_seconds": 3.0,
         }
-        limits = {"unrecorded_rows": 500, "lane_deliveries": 500, "park_after_seconds": 2.0}
+        limits = {
+            "unrecorded_rows": self.setting.unrecorded_rows,
+            "lane_deliveries": 500,
+            "park_after_seconds": 2.0,
+        }
         return config_for(
-            self.parts.kafka.proxied, dsn, self.topic, [self._endpoint(name) for name in _PLAIN],
+            self.parts.kafka.proxied, dsn, self.topic,
+            [self._endpoint(name) for name in self.endpoints],
             kafka=kafka, postgres=postgres, limits=limits, shutdown_timeout_seconds=STOP_SECONDS,
         )  # fmt: skip
 
     def _endpoint(self, name: str) -> dict[str, Any]:
+        setting = self.setting
         made: dict[str, Any] = {
             "id": name,
             "url": self.receivers.url(name),
-            "timeout_seconds": TIMEOUT_SECONDS,
-            "retry": {"schedule_seconds": [0, 0.5, 1, 2, 3], "max_attempts": 1_000},
+            "timeout_seconds": setting.timeout_seconds,
+            "concurrency": setting.concurrency,
+            "retry": {"schedule_seconds": list(setting.schedule_seconds), "max_attempts": 1_000},
         }
         if "batch" in name:
-            made["batch"] = {"max_events": 20, "max_wait_seconds": 0.1}
+            made["batch"] = {"max_events": setting.batch, "max_wait_seconds": 0.1}
         return made
 
     def _migrate(self, config: dict[str, Any]) -> None:
@@ -156,7 +178,7 @@ class Stand:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        return _PLAIN
+        return self.setting.endpoints
 
     def start(self) -> None:
         """Members, then events, until the first have been accepted."""
@@ -170,7 +192,12 @@ class Stand:
 
     def accepted(self) -> int:
         """How many events the bystander has accepted."""
-        return self.receivers.accepted(BYSTANDER)
+        return self.receivers.accepted(self.bystander)
+
+    @property
+    def bystander(self) -> str:
+        """The endpoint that nothing is ever done to."""
+        return self.endpoints[0]
 
     def wait_work(self, timeout_seconds: float = 60.0) -> None:
         """Until one more event is accepted than now: work goes on."""
@@ -202,7 +229,7 @@ class Stand:
         """Undo every fault, publish no more, and wait until everything has arrived. False: it did
         not in time; what is missing, the checker says."""
         self.parts.heal()
-        for name in MOODY:
+        for name in self.endpoints[1:]:
             self.receivers.manner(name, "ok")
         for member in self.members.values():
             member.thaw()
@@ -236,8 +263,8 @@ class Stand:
     def ledger(self) -> Ledger:
         """An empty ledger of this run; `gathering` fills it."""
         return Ledger(
-            self.endpoints, self.began, time.time(), TIMEOUT_SECONDS, STOP_SECONDS,
-            self.setting.memory_bytes,
+            self.endpoints, self.began, time.time(), self.setting.timeout_seconds,
+            STOP_SECONDS, self.setting.memory_bytes,
         )  # fmt: skip
 
 

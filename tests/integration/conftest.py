@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -12,19 +12,10 @@ from tests.rig.store import Store
 from tests.rig.store import store as store_on
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """One server for all of them: they do it no harm."""
-    server = PostgresServer(durable=False)
-    server.start()
-    yield server
-    server.remove()
-
-
 @pytest.fixture
-def dsn(postgres: PostgresServer) -> str:
+def dsn(postgres_server: PostgresServer) -> str:
     """Of a fresh database."""
-    return postgres.create_database().dsn
+    return postgres_server.create_database().dsn
 
 
 @pytest_asyncio.fixture

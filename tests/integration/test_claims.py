@@ -196,7 +196,7 @@ async def test_a_holder_that_works_is_not_ended(store: Store, impatient: Store) 
         claiming = asyncio.create_task(claim(impatient))
         while not claiming.done():
             assert await busy.fetchval("SELECT 1") == 1
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # works on, and leaves the loop to who claims
         with pytest.raises(StoreUnavailable):
             claiming.result()
         await transaction.commit()

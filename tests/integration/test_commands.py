@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,9 @@ LONG_ID = "evt_" + "0123456789abcdef" * 15
 """244 characters: three lines of an 80-column terminal."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    one = PostgresServer(durable=False)
-    one.start()
-    yield one
-    one.remove()
-
-
 @pytest.fixture
-def database(server: PostgresServer) -> Database:
-    return server.create_database()
+def database(postgres_server: PostgresServer) -> Database:
+    return postgres_server.create_database()
 
 
 @pytest.fixture
@@ -164,21 +156,21 @@ def test_a_database_that_refuses_is_an_error_in_words(commands: Callable[..., Co
 
 
 def test_a_database_that_does_not_exist_is_an_error_in_words(
-    commands: Callable[..., Commands], server: PostgresServer
+    commands: Callable[..., Commands], postgres_server: PostgresServer
 ) -> None:
-    failed = commands(dsn=server.dsn("nowhere")).run("migrate")
+    failed = commands(dsn=postgres_server.dsn("nowhere")).run("migrate")
     assert failed.returncode == 1
     assert 'database "nowhere" does not exist' in failed.stderr
 
 
 @pytest.mark.parametrize("command", ["migrate", "deliveries", "retry --all", "endpoints list"])
 def test_a_database_that_does_not_answer_is_given_up(
-    commands: Callable[..., Commands], server: PostgresServer, command: str
+    commands: Callable[..., Commands], postgres_server: PostgresServer, command: str
 ) -> None:
-    proxy = Proxy(server.port)
+    proxy = Proxy(postgres_server.port)
     try:
         proxy.go_dark()
-        dsn = server.dsn().replace(f":{server.port}/", f":{proxy.port}/")
+        dsn = postgres_server.dsn().replace(f":{postgres_server.port}/", f":{proxy.port}/")
         failed = commands(dsn=dsn, connect_timeout_seconds=1).run(*command.split())
         assert failed.returncode == 1
         assert failed.stderr.startswith("dispatcherd: Postgres: TimeoutError")

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import asyncpg
-import pytest
 
 from dispatcherd.record.migrate import _LOCK, make_day_partitions, migrate
 from tests.rig.postgres import Database, PostgresServer
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    one = PostgresServer(durable=False)
-    one.start()
-    yield one
-    one.remove()
 
 
 async def connect(database: Database) -> asyncpg.Connection:
@@ -34,10 +24,10 @@ async def wait_blocked(database: Database) -> None:
 
 
 async def test_a_day_made_by_another_process_in_the_meantime_is_left_to_it(
-    server: PostgresServer,
+    postgres_server: PostgresServer,
 ) -> None:
     """The late one has seen that the day is missing, and waits; then it is there."""
-    database = await asyncio.to_thread(server.create_database)
+    database = await asyncio.to_thread(postgres_server.create_database)
     early, late = await connect(database), await connect(database)
     try:
         await migrate(early, "dispatcherd")

@@ -106,7 +106,7 @@ async def test_a_chunk_that_breaks_later_is_no_success(poster: Poster) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
-        await asyncio.sleep(0.02)
+        await peer.pause()
         await peer.send(b"zz\r\n")
         await peer.closed()
 
@@ -136,7 +136,7 @@ async def test_an_answer_that_breaks_off_is_a_disconnect(
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(data)
-        await asyncio.sleep(0.02)  # so that a reset does not overtake what was sent
+        await peer.pause()  # or a reset overtakes what was sent
         if how == "reset":
             peer.reset()
 
@@ -152,7 +152,7 @@ async def test_a_reset_in_a_body_without_length_is_no_success(poster: Poster) ->
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 X\r\n\r\nas long ")
-        await asyncio.sleep(0.02)
+        await peer.pause()
         peer.reset()
 
     async with hostile(script) as server:
@@ -203,7 +203,7 @@ async def test_a_dripping_head_ends_at_the_deadline(poster: Poster) -> None:
         await peer.send(b"HTTP/1.1 200 X\r\n")
         while True:
             await peer.send(b"X: y\r\n")
-            await asyncio.sleep(0.02)
+            await peer.pause()
 
     async with hostile(script) as server:
         response = await poster.post(server.url, seconds=0.4)
@@ -218,7 +218,7 @@ async def test_a_dripping_body_ends_at_the_deadline(poster: Poster) -> None:
         await peer.send(b"HTTP/1.1 200 X\r\nContent-Length: 1000\r\n\r\n")
         while True:
             await peer.send(b"x")
-            await asyncio.sleep(0.02)
+            await peer.pause()
 
     async with hostile(script) as server:
         response = await poster.post(server.url, seconds=0.4)
@@ -254,7 +254,7 @@ async def test_endless_interim_answers_end(poster: Poster) -> None:
         await peer.request()
         while True:
             await peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # or it would keep the loop that both sides share
 
     async with hostile(script) as server:
         response = await poster.post(server.url, seconds=1.0)
@@ -272,7 +272,7 @@ async def test_endless_framing_without_a_body_ends(poster: Poster) -> None:
         await peer.send(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n1;")
         while True:
             await peer.send(b"x" * 4_096)
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # or it would keep the loop that both sides share
 
     async with hostile(script) as server:
         response = await poster.post(server.url, seconds=1.0)

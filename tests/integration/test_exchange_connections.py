@@ -12,7 +12,16 @@ import pytest
 
 from dispatcherd.delivery import Reason, Response
 from dispatcherd.exchange import FastExchange
-from tests.rig.exchanges import Poster, Posters, only_fast, poster, posters, until
+from tests.rig.exchanges import (
+    Poster,
+    Posters,
+    gone_back,
+    only_fast,
+    poster,
+    posters,
+    unasked_is_read,
+    until,
+)
 from tests.rig.hostile import Peer, answer, answering, hostile
 
 __all__ = ["poster", "posters"]
@@ -50,14 +59,6 @@ class Once:
     def ended(self, response: Response) -> None:
         self.responses.append(response)
         self.done.set()
-
-
-async def gone_back(poster: Poster) -> None:
-    """Until the only connection lies in the connector's pool; the reference's always does."""
-    exchange = poster.exchange
-    if isinstance(exchange, FastExchange):
-        await until(lambda: not exchange.held, "the connection has gone back")
-        assert len(exchange) == 1
 
 
 # --- reuse -------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ async def test_answers_find_their_requests_whatever_their_order(poster: Poster) 
     async def script(peer: Peer) -> None:
         while True:
             request = await peer.request()
-            await asyncio.sleep(draw.random() * 0.02)
+            await asyncio.sleep(draw.random() * 0.02)  # so that answers overtake each other
             close = b"Connection: close\r\n" if draw.random() < 0.1 else b""
             await peer.send(answer(200, request.body, close))
             if close:
@@ -208,7 +209,7 @@ async def test_a_connection_closed_while_idle_is_not_used(poster: Poster) -> Non
         for number in range(5):
             assert (await poster.post(server.url)).status == 200
             await server.peers[number].ended.wait()
-            await asyncio.sleep(0.01)  # for the FIN to be read
+            await unasked_is_read()
         assert len(server.peers) == 5
 
 
@@ -269,14 +270,14 @@ async def assert_never_an_answer(poster: Poster, unasked: bytes, together: bool)
             else:
                 await peer.send(OK)
         if not together:
-            await asyncio.sleep(0.02)
+            await peer.pause()
             await peer.send(unasked)
         await peer.closed()
 
     async with hostile(script) as server:
         for _ in range(3):
             assert (await poster.post(server.url)).body == b"ok"
-        await asyncio.sleep(0.05)
+        await unasked_is_read()
         assert (await poster.post(server.url)).status == 503
         assert len(server.peers) == 2
         await server.peers[0].ended.wait()
@@ -318,8 +319,9 @@ async def test_unsolicited_bytes_in_the_connectors_pool_are_never_an_answer(
     async with hostile(script) as server:
         assert (await poster.post(server.url)).status == 200
         await gone_back(poster)
+        assert server.open == 1
         speak.set()
-        await asyncio.sleep(0.05)
+        await unasked_is_read()
         assert (await poster.post(server.url)).status == 503
         assert len(server.peers) == 2
 
@@ -356,9 +358,8 @@ async def test_without_keepalive_each_request_has_its_connection(posters: Poster
     async with hostile(answering(OK)) as server:
         for _ in range(3):
             assert (await poster.post(server.url)).status == 200
-            await asyncio.sleep(0.02)
+            await until(lambda: server.open == 0, "closed")
         assert len(server.peers) == 3
-        await until(lambda: server.open == 0, "all closed")
 
 
 @only_fast

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import resource
+import select
 import socket
 
 import pytest
@@ -35,7 +36,7 @@ async def test_each_request_has_its_own_deadline(poster: Poster) -> None:
     async def script(peer: Peer) -> None:
         while True:
             await peer.request()
-            await asyncio.sleep(wait)
+            await asyncio.sleep(wait)  # what the deadlines are held against
             await peer.send(OK)
 
     async with hostile(script) as server:
@@ -67,7 +68,7 @@ async def test_no_connection_by_the_deadline_is_named_and_nothing_was_sent(
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
-        await asyncio.sleep(0.05)
+        await until(lambda: select.select([], fillers, [], 0)[1], "the queue is full")
         response = await poster.post(f"http://127.0.0.1:{port}/", seconds=0.4)
         for filler in fillers:
             filler.close()
@@ -152,7 +153,8 @@ class NoDescriptors:
 
 
 async def silent(peer: Peer) -> None:
-    """Reads, never answers."""
+    """Reads a request, never answers."""
+    await peer.request()
     await peer.closed()
 
 
@@ -172,8 +174,7 @@ async def test_interrupt_ends_all_that_is_under_way_and_says_what_was_sent(
 ) -> None:
     async with hostile(silent) as server:
         sent = [asyncio.create_task(poster.post(server.url)) for _ in range(3)]
-        await until(lambda: len(server.peers) == 3, "connected")
-        await asyncio.sleep(0.02)
+        await until(lambda: len(server.requests) == 3, "sent")
         unsent = asyncio.create_task(poster.post(server.url))
         await asyncio.sleep(0)  # it has posted, and is not connected yet
         assert poster.exchange.interrupt() == 4

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from dispatcherd.delivery import Reason
-from tests.rig.exchanges import Poster, Posters, poster, posters
+from tests.rig.exchanges import Poster, Posters, gone_back, poster, posters
 from tests.rig.waiting import free_port, wait_for
 
 __all__ = ["poster", "posters"]
@@ -174,7 +174,7 @@ async def test_a_connection_left_alone_serves_again(server: Server, posters: Pos
     """Past the time after which the fast exchange gives it back."""
     poster = posters(keepalive_seconds=4)
     assert (await poster.post(server.url("count"))).status == 200
-    await asyncio.sleep(2.1)
+    await gone_back(poster)
     assert (await poster.post(server.url("count"))).status == 200
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from dispatcherd.delivery import Reason
 from tests.rig.authority import Authority
-from tests.rig.exchanges import Poster, Posters, posters, until
+from tests.rig.exchanges import Poster, Posters, gone_back, posters, unasked_is_read, until
 from tests.rig.hostile import Peer, answer, answering, hostile
 
 __all__ = ["posters"]
@@ -44,7 +44,7 @@ async def test_requests_share_a_tls_connection(poster: Poster, serving: ssl.SSLC
             assert (response.status, response.body) == (200, b"ok")
         assert [request.body == body for request in server.requests] == [True] * 5
         assert len(server.peers) == 1
-        await asyncio.sleep(1.7)  # by now the fast exchange has given it back
+        await gone_back(poster)
         assert (await poster.post(server.url)).status == 200
         assert len(server.peers) == 1
 
@@ -148,7 +148,7 @@ async def test_an_answer_that_breaks_off_under_tls_is_a_disconnect(
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\nshort")
-        await asyncio.sleep(0.02)
+        await peer.pause()
         if how == "reset":
             peer.reset()
 
@@ -174,13 +174,13 @@ async def test_unsolicited_bytes_under_tls_are_never_an_answer(
     async def script(peer: Peer) -> None:
         await peer.request()
         await peer.send(OK if peer.number == 0 else answer(503))
-        await asyncio.sleep(0.02)
+        await peer.pause()
         await peer.send(OK)
         await peer.closed()
 
     async with hostile(script, tls=serving) as server:
         assert (await poster.post(server.url)).status == 200
-        await asyncio.sleep(0.1)
+        await unasked_is_read()
         assert (await poster.post(server.url)).status == 503
         assert len(server.peers) == 2
 

@@ -250,7 +250,7 @@ def test_what_came_on_an_idle_connection_is_never_taken_for_an_answer(
             (idle,) = receiver.connections
             idle.sendall(unasked)  # into this process's own kernel: there when it returns
             if not blocked:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # the loop reads it; no condition shows that it has
             answered: int | None = None
             with contextlib.suppress(aiohttp.ClientError):
                 answered = await post(session, url)

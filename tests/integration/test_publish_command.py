@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.rig import kafka as kafka_part
 from tests.rig.commands import Commands
 from tests.rig.kafka import KafkaBroker
 from tests.rig.proxy import Proxy
@@ -21,39 +20,26 @@ from tests.rig.waiting import free_port, wait_for
 EVENT = '{"type":"order.created","id":"e%d","data":{"n":%d}}'
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
-    why = kafka_part.missing()
-    if why is not None and os.environ.get("CI") == "true":
-        pytest.fail(f"in CI nothing may be missing: {why}")
-    if why is not None:
-        pytest.skip(why)
-    one = KafkaBroker(tmp_path_factory.mktemp("kafka"))
-    one.start()
-    yield one
-    one.stop()
-
-
 @pytest.fixture
-def topic(broker: KafkaBroker, request: pytest.FixtureRequest) -> str:
+def topic(kafka: KafkaBroker, request: pytest.FixtureRequest) -> str:
     name = f"t{abs(hash(request.node.nodeid)) % 10**10}"
-    broker.create_topic(name, 2)
+    kafka.create_topic(name, 2)
     return name
 
 
 @pytest.fixture
-def commands(broker: KafkaBroker, tmp_path: Path) -> Commands:
-    return with_kafka(tmp_path, bootstrap_servers=[broker.bootstrap])
+def commands(kafka: KafkaBroker, tmp_path: Path) -> Commands:
+    return with_kafka(tmp_path, bootstrap_servers=[kafka.bootstrap])
 
 
 def with_kafka(tmp_path: Path, **kafka: Any) -> Commands:
     return Commands(tmp_path, {"kafka": {"topics": ["unused"], **kafka}})
 
 
-def records(broker: KafkaBroker, topic: str) -> list[tuple[bytes | None, bytes]]:
+def records(kafka: KafkaBroker, topic: str) -> list[tuple[bytes | None, bytes]]:
     """(key, value) of every record of the topic."""
-    ends = broker.end_offsets(topic)
-    consumer = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "x", "log_level": 0})
+    ends = kafka.end_offsets(topic)
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": "x", "log_level": 0})
     found: list[tuple[bytes | None, bytes]] = []
     try:
         consumer.assign([TopicPartition(topic, p, 0) for p in ends])
@@ -69,38 +55,38 @@ def records(broker: KafkaBroker, topic: str) -> list[tuple[bytes | None, bytes]]
 
 
 def test_events_from_arguments_arrive_as_they_were_given(
-    commands: Commands, broker: KafkaBroker, topic: str
+    commands: Commands, kafka: KafkaBroker, topic: str
 ) -> None:
     given = [EVENT % (1, 1), '{ "event" : "user.created", "data" : {"name": "Zoë"} }']
     said = commands.ok("publish", "--topic", topic, *given)
     assert said == f"published 2 events to {topic}\n"
-    assert {value for _, value in records(broker, topic)} == {text.encode() for text in given}
+    assert {value for _, value in records(kafka, topic)} == {text.encode() for text in given}
 
 
 def test_every_line_of_a_file_arrives_once_with_the_key(
-    commands: Commands, broker: KafkaBroker, topic: str, tmp_path: Path
+    commands: Commands, kafka: KafkaBroker, topic: str, tmp_path: Path
 ) -> None:
     lines = [EVENT % (n, n) for n in range(3_500)]
     file = tmp_path / "events.jsonl"
     file.write_text("\n\n".join(lines) + "\n   \n")
     said = commands.ok("publish", "--topic", topic, "--file", str(file), "--key", "acme")
     assert said == f"published 3500 events to {topic}\n"
-    found = records(broker, topic)
+    found = records(kafka, topic)
     assert [value.decode() for _, value in found] == lines  # one key: one partition, in order
     assert {key for key, _ in found} == {b"acme"}
 
 
 def test_stdin_and_arguments_go_together(
-    commands: Commands, broker: KafkaBroker, topic: str
+    commands: Commands, kafka: KafkaBroker, topic: str
 ) -> None:
     given = "\r\n".join(EVENT % (n, n) for n in range(3)).encode()
     commands.ok("publish", "--topic", topic, "--file", "-", EVENT % (9, 9), stdin=given)
-    ids = sorted(json.loads(value)["id"] for _, value in records(broker, topic))
+    ids = sorted(json.loads(value)["id"] for _, value in records(kafka, topic))
     assert ids == ["e0", "e1", "e2", "e9"]
 
 
 def test_a_pipe_that_can_be_read_only_once_is_checked_and_sent(
-    commands: Commands, broker: KafkaBroker, topic: str, tmp_path: Path
+    commands: Commands, kafka: KafkaBroker, topic: str, tmp_path: Path
 ) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -108,7 +94,7 @@ def test_a_pipe_that_can_be_read_only_once_is_checked_and_sent(
     writer.start()
     commands.ok("publish", "--topic", topic, "--file", str(pipe))
     writer.join(10)
-    assert len(records(broker, topic)) == 1
+    assert len(records(kafka, topic)) == 1
 
 
 @pytest.mark.parametrize(
@@ -123,25 +109,25 @@ def test_a_pipe_that_can_be_read_only_once_is_checked_and_sent(
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_sent(
-    commands: Commands, broker: KafkaBroker, topic: str, bad: bytes, why: str
+    commands: Commands, kafka: KafkaBroker, topic: str, bad: bytes, why: str
 ) -> None:
     given = b"".join(b"%s\n" % (EVENT % (n, n)).encode() for n in range(2_000)) + bad + b"\n"
     refused = commands.run("publish", "--topic", topic, "--file", "-", stdin=given)
     assert refused.returncode == 2
     assert f"line 2001 of stdin is no event ({why}): " in refused.stderr
     assert "nothing was sent" in refused.stderr
-    assert set(broker.end_offsets(topic).values()) == {0}
+    assert set(kafka.end_offsets(topic).values()) == {0}
 
 
 def test_an_event_as_large_as_the_daemon_takes_is_left_to_the_brokers_own_limit(
-    commands: Commands, broker: KafkaBroker, topic: str
+    commands: Commands, kafka: KafkaBroker, topic: str
 ) -> None:
     frame = '{"type":"a.b","x":"%s"}'
     largest = frame % ("y" * (1_048_576 - len(frame) + 2))
     refused = commands.run("publish", "--topic", topic, "--file", "-", stdin=largest.encode())
     assert refused.returncode == 1
     assert "MessageSizeTooLargeError" in refused.stderr
-    broker.create_topic(f"{topic}large", 1, {"max.message.bytes": "2000000"})
+    kafka.create_topic(f"{topic}large", 1, {"max.message.bytes": "2000000"})
     commands.ok("publish", "--topic", f"{topic}large", "--file", "-", stdin=largest.encode())
 
 
@@ -152,17 +138,17 @@ def test_nothing_to_publish_is_a_mistake_of_the_command_line(
     assert commands.run("publish", "--topic", "t", *arguments).returncode == 2
 
 
-def test_a_topic_that_does_not_exist_is_named(commands: Commands, broker: KafkaBroker) -> None:
+def test_a_topic_that_does_not_exist_is_named(commands: Commands, kafka: KafkaBroker) -> None:
     failed = commands.run("publish", "--topic", "nowhere", EVENT % (1, 1))
     assert failed.returncode == 1
-    assert f"Kafka at {broker.bootstrap} shows no topic 'nowhere'. Create it" in failed.stderr
+    assert f"Kafka at {kafka.bootstrap} shows no topic 'nowhere'. Create it" in failed.stderr
 
 
 def test_bootstrap_takes_the_place_of_the_configured_brokers(
-    broker: KafkaBroker, topic: str, tmp_path: Path
+    kafka: KafkaBroker, topic: str, tmp_path: Path
 ) -> None:
     mine = with_kafka(tmp_path, bootstrap_servers=["127.0.0.1:1"])
-    mine.ok("publish", "--topic", topic, "--bootstrap", broker.bootstrap, EVENT % (1, 1))
+    mine.ok("publish", "--topic", topic, "--bootstrap", kafka.bootstrap, EVENT % (1, 1))
     refused = mine.run("publish", "--topic", topic, "--bootstrap", "broker", EVENT % (1, 1))
     assert refused.returncode == 2
     assert "kafka.bootstrap_servers[0] = 'broker': not host:port" in refused.stderr
@@ -177,8 +163,8 @@ def test_a_broker_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None
     assert "kafka.bootstrap_servers" in failed.stderr
 
 
-def test_a_broker_that_does_not_answer_is_given_up(broker: KafkaBroker, tmp_path: Path) -> None:
-    proxy = Proxy(int(broker.bootstrap.rpartition(":")[2]))
+def test_a_broker_that_does_not_answer_is_given_up(kafka: KafkaBroker, tmp_path: Path) -> None:
+    proxy = Proxy(int(kafka.bootstrap.rpartition(":")[2]))
     try:
         proxy.go_dark()
         mine = with_kafka(
@@ -195,8 +181,8 @@ def test_a_broker_that_does_not_answer_is_given_up(broker: KafkaBroker, tmp_path
 
 
 @pytest.fixture
-def own_broker(broker: KafkaBroker, tmp_path: Path) -> Iterator[KafkaBroker]:
-    """One to freeze; `broker` has seen to it that there can be one."""
+def own_broker(kafka: KafkaBroker, tmp_path: Path) -> Iterator[KafkaBroker]:
+    """One to freeze; `kafka` has seen to it that there can be one."""
     own = KafkaBroker(tmp_path / "own")
     own.start()
     yield own

@@ -143,7 +143,7 @@ async def test_a_recorder_that_is_cut_off_leaves_each_attempt_recorded_at_most_o
                 for offset in range(start, start + 300):
                     one.attempt(one.take_in(offset)[0])
                     if offset % 20 == 0:
-                        await asyncio.sleep(0.001 * generation)
+                        await asyncio.sleep(0.001 * generation)  # each is cut off elsewhere
     rows = await store.fetch(
         'SELECT count(*), count(DISTINCT "offset"), max("offset") + 1 FROM attempts'
     )

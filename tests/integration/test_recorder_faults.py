@@ -24,8 +24,8 @@ from tests.rig.store import Store, until
 
 
 @pytest.fixture
-def proxy(postgres: PostgresServer) -> Iterator[Proxy]:
-    one = Proxy(postgres.port)
+def proxy(postgres_server: PostgresServer) -> Iterator[Proxy]:
+    one = Proxy(postgres_server.port)
     yield one
     one.stop()
 
@@ -56,7 +56,7 @@ async def test_each_attempt_is_recorded_once_while_backends_are_ended_at_random(
     rounds, count = 60, 300
 
     async def end_backends(seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # drawn: a moment that nobody chose
         await store.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
             "datname = current_database() AND pid <> pg_backend_pid() AND query !~ 'terminate'"

@@ -118,6 +118,20 @@ async def until(condition: Callable[[], object], what: str, seconds: float = 10.
         await asyncio.sleep(0.005)
 
 
+async def unasked_is_read() -> None:
+    """Let the loop read what a receiver has sent, or that it has closed, while nobody waits for it.
+    No condition shows that it has: a time."""
+    await asyncio.sleep(0.05)
+
+
+async def gone_back(poster: Poster) -> None:
+    """Until the exchange holds no connection: the connector's pool has it, or it was closed. The
+    reference holds none."""
+    exchange = poster.exchange
+    if isinstance(exchange, FastExchange):
+        await until(lambda: not exchange.held, "the connection has gone back")
+
+
 async def all_of(*posts: Awaitable[Response]) -> list[Response]:
     """Several at once."""
     return list(await asyncio.gather(*posts))

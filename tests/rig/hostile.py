@@ -74,6 +74,11 @@ class Peer:
         self.writer.write(data)
         await self.writer.drain()
 
+    async def pause(self) -> None:
+        """Let the other side read what was sent, so that what follows comes by itself. Nothing on
+        this side shows when it has: a time."""
+        await asyncio.sleep(0.02)
+
     async def closed(self) -> None:
         """Wait until the other side closes; what it still says is read and dropped."""
         while await self.reader.read(65_536):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import pytest
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
@@ -34,6 +36,8 @@ _COORDINATOR_STARTS = {
 ROOT = Path(__file__).resolve().parents[2]
 POM = ROOT / "tests" / "kafka" / "pom.xml"
 LIBRARIES = ROOT / ".parts" / "kafka" / "lib"
+FORMATTED = ROOT / ".parts" / "kafka" / "formatted"
+"""A broker's data before its first start, to copy: making it takes a Java of its own."""
 
 
 def missing() -> str | None:
@@ -44,11 +48,28 @@ def missing() -> str | None:
     return None
 
 
-def fetch() -> None:
-    """Bring the broker's jars, once, also when several test processes ask for them."""
+def need() -> None:
+    """Skips the test, or in CI fails it, where no broker can be had."""
+    why = missing()
+    if why is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"in CI nothing may be missing: {why}")
+    pytest.skip(why)
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """One test process at a time."""
     LIBRARIES.parent.mkdir(parents=True, exist_ok=True)
     with (LIBRARIES.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def fetch() -> None:
+    """Bring the broker's jars, once, also when several test processes ask for them."""
+    with _locked():
         if any(LIBRARIES.glob("kafka_*.jar")):
             return
         subprocess.run(
@@ -56,6 +77,10 @@ def fetch() -> None:
              f"-DoutputDirectory={LIBRARIES}"],
             check=True, timeout=600, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+
+
+def _write(path: Path, properties: dict[str, str]) -> None:
+    path.write_text("\n".join(f"{key}={value}" for key, value in properties.items()))
 
 
 class Security(Protocol):
@@ -114,16 +139,35 @@ class KafkaBroker:
             properties["advertised.listeners"] += f",PROXIED://{self.proxied}"
             properties["listener.security.protocol.map"] += ",PROXIED:PLAINTEXT"
         self._properties = folder / "server.properties"
-        self._properties.write_text("\n".join(f"{k}={v}" for k, v in properties.items()))
-        subprocess.run(
-            self._command("kafka.tools.StorageTool", "format", "-t", "abcdefghijklmnopqrstuv",
-                          "-c", str(self._properties), *(security.users if security else ())),
-            check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        _write(self._properties, properties)
+        if security is not None:
+            self._format(self._properties, security.users)
+        else:
+            shutil.copytree(self._formatted(properties), folder / "data")
 
     def _command(self, *arguments: str) -> list[str]:
         return ["java", "-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp",
                 f"{LIBRARIES}/*", *arguments]  # fmt: skip
+
+    def _format(self, properties: Path, users: Sequence[str] = ()) -> None:
+        """Give a broker's data its cluster, and the cluster its users."""
+        subprocess.run(
+            self._command("kafka.tools.StorageTool", "format", "-t", "abcdefghijklmnopqrstuv",
+                          "-c", str(properties), *users),
+            check=True, capture_output=True, timeout=60, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def _formatted(self, properties: dict[str, str]) -> Path:
+        """`FORMATTED`, made if it is not there yet."""
+        with _locked():
+            if not FORMATTED.exists():
+                begun = FORMATTED.with_name("begun")
+                shutil.rmtree(begun, ignore_errors=True)  # of a process that was killed over it
+                own = self.folder / "formatted.properties"
+                _write(own, {**properties, "log.dirs": str(begun)})
+                self._format(own)
+                begun.rename(FORMATTED)
+        return FORMATTED
 
     def start(self) -> None:
         """Start, and wait until it answers."""

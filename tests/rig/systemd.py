@@ -26,6 +26,9 @@ SYSTEMD = Path("/lib/systemd/systemd")
 _UNSHARE = ("unshare", "-m", "-p", "-f", "-i", "-u", "--cgroup", "--kill-child=KILL")
 _OLDEST = 250
 _GROUP = "dispatcherd-test"
+_HYBRID = {"memory", "name=systemd"}
+"""Hierarchies of cgroup version 1: where the kernel has the memory controller in there, systemd
+limits memory only with both of them beside the unified one."""
 
 
 def missing(least: int = _OLDEST) -> str | None:
@@ -70,49 +73,79 @@ def unable(folder: Path) -> str | None:
     return f"a throwaway systemd: {'; '.join(last)}" if tried.returncode else None
 
 
+def unable_to_limit_memory() -> str | None:
+    """Why MemoryMax= of a systemd of ours would not be enforced here; None when it would."""
+    try:
+        if not _HYBRID.issubset(_own_groups()):
+            available = (_parent() / "cgroup.controllers").read_text().split()
+            if "memory" not in available:
+                raise OSError("the memory controller is in no hierarchy that we could hand on")
+            (_parent() / "cgroup.subtree_control").write_text("+memory")
+    except OSError as error:
+        return f"MemoryMax= of a throwaway systemd: {error}"
+    return None
+
+
 def remains(folder: Path, pid: int) -> list[str]:
     """What is left of a systemd that a process made in a folder: mounts and groups."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    groups = [str(group) for group in _parent().glob(f"{_GROUP}-{pid}")]
+    parents = [_own_groups()[name] for name in ("", *_HYBRID) if name in _own_groups()]
+    groups = [str(group) for parent in parents for group in parent.glob(f"{_GROUP}-{pid}")]
     return [line for line in mounts if str(folder) in line] + groups
 
 
 def sweep() -> None:
     """Remove the empty groups of makers that were killed."""
-    for group in _parent().glob(f"{_GROUP}-*"):
-        if not psutil.pid_exists(int(group.name.rpartition("-")[2])):
-            _remove(group)
+    own = _own_groups()
+    for parent in [own[name] for name in ("", *_HYBRID) if name in own]:
+        for group in parent.glob(f"{_GROUP}-*"):
+            if not psutil.pid_exists(int(group.name.rpartition("-")[2])):
+                _remove(group)
+
+
+def _own_groups() -> dict[str, Path]:
+    """Hierarchy → this process's own group in it: "" for the unified one, a controller's name, or
+    `name=systemd`."""
+    mounted: dict[str, list[str]] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, (kind, _, options) = *line.partition(" - ")[:2], line.partition(" - ")[2].split()
+        if kind in ("cgroup", "cgroup2"):
+            for name in [""] if kind == "cgroup2" else options.split(","):
+                mounted.setdefault(name, fields.split())
+    found = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, names, own = line.split(":", 2)
+        for name in names.split(","):
+            if name in mounted:
+                found[name] = Path(mounted[name][4]) / os.path.relpath(own, mounted[name][3])
+    return found
 
 
 def _parent() -> Path:
     """This process's own group in the unified hierarchy; raises OSError when there is none."""
-    mounted = [
-        line.split()
-        for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        if " - cgroup2 " in line
-    ]
-    if not mounted:
+    own = _own_groups()
+    if "" not in own:
         raise OSError("no cgroup2 is mounted")
-    [own] = [
-        line.removeprefix("0::")
-        for line in Path("/proc/self/cgroup").read_text().splitlines()
-        if line.startswith("0::")
-    ]
-    return Path(mounted[0][4]) / os.path.relpath(own, mounted[0][3])
+    return own[""]
 
 
 class _Cgroup:
-    """A group below this process's own, for everything of one systemd."""
+    """A group below this process's own, for everything of one systemd; `hybrid`: one in each
+    hierarchy of the first version, too, that systemd needs for limiting memory."""
 
-    def __init__(self) -> None:
-        self.path = _parent() / f"{_GROUP}-{os.getpid()}"
+    def __init__(self, hybrid: bool = False) -> None:
+        name = f"{_GROUP}-{os.getpid()}"
+        self.path = _parent() / name
+        own = _own_groups()
+        self._all = [self.path, *(own[h] / name for h in sorted(_HYBRID) if hybrid)]
         sweep()
-        self.path.mkdir(exist_ok=True)
+        for path in self._all:
+            path.mkdir(exist_ok=True)
 
     def enter(self) -> list[str]:
         """The beginning of a command that runs in the group, and dies with this process."""
-        script = f'echo $$ >"{self.path}/cgroup.procs" && exec "$@"'
-        return ["sh", "-c", script, "sh", "setpriv", "--pdeathsig", "KILL"]
+        joins = " && ".join(f'echo $$ >"{path}/cgroup.procs"' for path in self._all)
+        return ["sh", "-c", f'{joins} && exec "$@"', "sh", "setpriv", "--pdeathsig", "KILL"]
 
     def populated(self) -> bool:
         """Whether a process is left in it."""
@@ -121,7 +154,8 @@ class _Cgroup:
     def remove(self) -> None:
         """Remove it, with all that systemd made below it."""
         wait_for(lambda: not self.populated(), 20, f"{self.path} to be empty")
-        _remove(self.path)
+        for path in self._all:
+            _remove(path)
 
 
 def _remove(group: Path) -> None:
@@ -130,18 +164,23 @@ def _remove(group: Path) -> None:
 
 
 class Systemd:
-    """One running systemd; `binds` are (directory here, path inside), read-only."""
+    """One running systemd; `binds` are (directory here, path inside), read-only. With
+    `limits_memory` its MemoryMax= is enforced, where `unable_to_limit_memory` has no objection."""
 
-    def __init__(self, folder: Path, binds: list[tuple[Path, str]]) -> None:
+    def __init__(
+        self, folder: Path, binds: list[tuple[Path, str]], limits_memory: bool = False
+    ) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
-        self._cgroup = _Cgroup()
+        hybrid = limits_memory and _HYBRID.issubset(_own_groups())
+        self._cgroup = _Cgroup(hybrid)
         self._log = folder.with_suffix(".log")
         pairs = [f"{source}:{target}" for source, target in binds]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*self._cgroup.enter(), *_UNSHARE, "sh", str(BOOT), "boot", str(folder), *pairs],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, "HIERARCHY": "hybrid" if hybrid else "unified"},
             )  # fmt: skip
         try:
             wait_for(self._is_up, 30, "a throwaway systemd")

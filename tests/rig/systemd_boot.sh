@@ -4,7 +4,7 @@
 #   unshare -m -p -f -i -u --cgroup
 # Nothing here touches the real tree: every write goes to tmpfs, /proc/sys and /sys are read-only.
 #
-#   systemd_boot.sh probe|boot FOLDER [SOURCE:TARGET ...]
+#   [HIERARCHY=hybrid] systemd_boot.sh probe|boot FOLDER [SOURCE:TARGET ...]
 #
 # FOLDER: an empty directory. SOURCE:TARGET: bound read-only into the new root. `probe` stops before
 # systemd: it tells whether this kernel, in this container, lets us do all of it.
@@ -29,7 +29,18 @@ mount -t proc proc "$root/proc"
 mount --bind "$root/proc/sys" "$root/proc/sys"
 mount -o remount,bind,ro "$root/proc/sys"
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$root/sys"
-mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
+cgroup=$root/sys/fs/cgroup
+if [ "${HIERARCHY:-unified}" = hybrid ]; then
+    # Read-only: systemd is not to mount those controllers too for which it has no group of its own.
+    mount -t tmpfs -o mode=755 tmpfs "$cgroup"
+    mkdir "$cgroup/unified" "$cgroup/systemd" "$cgroup/memory"
+    mount -t cgroup2 cgroup2 "$cgroup/unified"
+    mount -t cgroup -o none,name=systemd systemd "$cgroup/systemd"
+    mount -t cgroup -o memory memory "$cgroup/memory"
+    mount -o remount,ro "$cgroup"
+else
+    mount -t cgroup2 cgroup2 "$cgroup"
+fi
 
 step="mounting /run, /tmp and /dev"
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$root/run"

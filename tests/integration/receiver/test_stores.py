@@ -93,11 +93,8 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    server = PostgresServer(durable=False)
-    server.start()
-    yield server.dsn()
-    server.remove()
+def postgres(postgres_server: PostgresServer) -> str:
+    return postgres_server.create_database().dsn
 
 
 class Blocking:
@@ -321,7 +318,7 @@ def test_connections_that_died_in_the_pool_are_replaced(postgres: str) -> None:
     with psycopg.connect(postgres, autocommit=True) as admin:
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
         )
     assert store.complete(claim)
     assert state(store, "a") is State.DONE

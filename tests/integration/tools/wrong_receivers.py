@@ -36,7 +36,7 @@ class WrongReceiver:
         if self.wrong("accepts_odd_headers"):
             headers = {n.decode(): v.decode() for n, v in request.raw_headers}
         if self.wrong("answers_in_time"):
-            await asyncio.sleep(SLOW_SECONDS)
+            await asyncio.sleep(SLOW_SECONDS)  # this fault is a time
         if self.wrong("accepts_large_body") and len(body) > 100_000:
             return web.Response(status=413)
         if self.wrong("accepts_non_ascii"):
