@@ -62,9 +62,9 @@ def run_daemon(path: str | None) -> int:
     return uvloop.run(daemon.run())
 
 
-def _settle_memory() -> None:
+def _settle_memory(generation: int = 2) -> None:
     """What is there now will stay: no later collection needs to look at it."""
-    gc.collect()
+    gc.collect(generation)
     gc.freeze()
 
 
@@ -201,7 +201,7 @@ class Daemon:
             return f"the last reload was REFUSED: {error}"
         if loaded is not self._loaded:
             self._loaded = loaded
-            _settle_memory()
+            _settle_memory(1)  # all of it would hold the loop, with very many endpoints
         stale = changed(self._config, config)
         if stale:
             logger.warning("restart_needed", reason=f"these take effect at a restart: {stale}")
