@@ -31,7 +31,7 @@ _NO_ACCESS = Access()
 class Outlet:
     """What sending to one endpoint takes beside its lane."""
 
-    __slots__ = ("access", "config", "host", "keys", "signer", "target")
+    __slots__ = ("access", "config", "host", "keys", "signer", "stale", "target")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Outlet:
         """What it was made from, as `keys` and `access`."""
         self.keys = keys
         self.access = access
+        self.stale = False
+        """Another one stands for the endpoint by now, or none: look it up again."""
 
 
 class Lanes(dict[int, Lane]):
@@ -167,13 +169,16 @@ class Endpoints:
             del self._configs[number]
             self.router.drop(number)
             self.held.discard(number)
-            self.outlets.pop(number, None)
+            outlet = self.outlets.pop(number, None)
+            if outlet is not None:
+                outlet.stale = True
             lane = self.lanes.pop(number, None)
             if lane is not None:
                 lane.removed = True
                 left.append(lane)
         for number, outlet in list(self.outlets.items()):
             if not self._is_made_from(outlet, self._configs[number]):
+                outlet.stale = True
                 self.outlets[number] = self._outlet(number)
         return left
 

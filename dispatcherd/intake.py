@@ -289,7 +289,7 @@ class Intake:
             lane = lanes[endpoint.id]
             if full and self._holds_excess and endpoint.id in full:
                 continue
-            if endpoint.held:
+            if endpoint.held or self._overflow.stuck(lane, now):
                 overflow.add(endpoint.id)
             elif not lane.has_room(size):
                 if self._overflow.waits(lane, now, self._concurrency.late):

@@ -44,13 +44,15 @@ class Lane:
         self.waiting_bytes = 0
         self.in_air = 0
         """Exchanges under way."""
+        self.queued = False
+        """It waits for a slot of its host, and will be told."""
         self.next_due = _NEVER
         """Monotonic time at which a row that is only in Postgres may be due; inf: none known."""
         self.linger: object | None = None
         """The wheel's timer for a batch that is waiting to fill."""
         self.removed = False
         self.last_offer = float("-inf")
-        """When a fresh delivery last came in, monotonic."""
+        """When a fresh delivery last came in, monotonic, to half a second (overflow)."""
         self.asked_at = float("-inf")
         """When it was last asked for something to send, monotonic. While all its exchanges hang, it
         is not."""

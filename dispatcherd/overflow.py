@@ -5,8 +5,8 @@ lane that moves and has the stream to itself is best left to Kafka's backpressur
 that is slow only because this process is: parking would make it slower still.
 
 Invariant: a lane that gives nothing up to be sent holds intake no longer than `hold_seconds`, and
-none holds it for longer than `patience_seconds`. Pure. Leaves out: whether there is room (lane),
-and parking itself (parking).
+takes little memory from then on; none holds intake for longer than `patience_seconds`. Pure. Leaves
+out: whether there is room (lane), and parking itself (parking).
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from __future__ import annotations
 from dispatcherd.lane import Lane
 
 _RECENT_SECONDS = 5.0
+_NOTED_SECONDS = 0.5
+"""So exact is the time of a lane's last traffic."""
 _SCAN_EVERY_SECONDS = 0.02
 _MOVING_SECONDS = 0.1
+_ENOUGH_TURNS = 2
+"""What a lane has at least, in exchanges for each that it may have under way."""
 
 
 class Overflow:
@@ -32,8 +36,18 @@ class Overflow:
 
     def offered(self, lane: Lane, now: float) -> None:
         """A fresh delivery went into a lane."""
-        lane.last_offer = now
-        self._recent[lane] = None
+        if now - lane.last_offer > _NOTED_SECONDS:
+            self._recent[lane] = None
+            lane.last_offer = now
+
+    def stuck(self, lane: Lane, now: float) -> bool:
+        """Whether a lane has work enough and gives none of it up: more in it would only take the
+        memory that others need."""
+        return (
+            len(lane.fresh) >= _ENOUGH_TURNS * lane.endpoint.concurrency
+            and now - lane.asked_at > self._hold
+            and lane.head_age(now) > self._hold
+        )
 
     def waits(self, lane: Lane, now: float, late: bool) -> bool:
         """Whether the overflow of a full lane waits in Kafka. `late`: this process is what is slow

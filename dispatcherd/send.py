@@ -29,10 +29,10 @@ from dispatcherd.delivery import (
     Response,
     Stage,
 )
-from dispatcherd.endpoints import Endpoints
+from dispatcherd.endpoints import Endpoints, Outlet
 from dispatcherd.exchange import Exchange
 from dispatcherd.lane import Lane
-from dispatcherd.metrics import Metrics
+from dispatcherd.metrics import EndpointMetrics, Metrics
 from dispatcherd.outcome import decide, failed
 from dispatcherd.record.buffer import Buffer
 from dispatcherd.slots import HostSlots
@@ -58,12 +58,15 @@ _EXCHANGES_PER_START = 1 << 36
 class _Exchange:
     """One exchange under way: the flight that the exchange module tells of its end."""
 
-    __slots__ = ("at", "batch", "host", "id", "lane", "sender", "started", "turn")
+    __slots__ = ("at", "batch", "id", "lane", "metrics", "outlet", "sender", "started", "turn")
 
-    def __init__(self, sender: Sender, lane: Lane, host: str) -> None:
+    def __init__(
+        self, sender: Sender, lane: Lane, outlet: Outlet, metrics: EndpointMetrics
+    ) -> None:
         self.sender = sender
         self.lane = lane
-        self.host = host
+        self.outlet = outlet
+        self.metrics = metrics
         self.batch: list[Delivery] = []
         self.id = 0
         self.at = 0.0
@@ -130,7 +133,7 @@ class Sender:
 
     def poke(self, lane: Lane) -> None:
         """Something changed for this lane: begin as many exchanges as it has work and leave for."""
-        while self.open and lane.in_air < lane.endpoint.concurrency:
+        while self.open and lane.in_air < lane.endpoint.concurrency and not lane.queued:
             if lane.removed or lane.endpoint.held:
                 return
             now = self._timers.now()
@@ -142,19 +145,24 @@ class Sender:
                 return
             if self._timers.check_gap(now):
                 return
-            host = self._endpoints.outlets[lane.endpoint.id].host
-            if not self._slots.take(host, self._waker(lane)):
+            outlet = self._endpoints.outlets[lane.endpoint.id]
+            if not self._slots.take(outlet.host, self._waker(lane)):
+                lane.queued = True
                 return
-            exchange = _Exchange(self, lane, host)
-            if not self._begin(exchange, now):
-                self._slots.give(host)
+            metrics = self._metrics.endpoint(lane.endpoint.name)
+            if not self._begin(_Exchange(self, lane, outlet, metrics), now):
+                self._slots.give(outlet.host)
                 return
+
+    def _offered(self, lane: Lane) -> None:
+        lane.queued = False
+        self.poke(lane)
 
     def _waker(self, lane: Lane) -> Callable[[], None]:
         """One callable per lane, so that a lane waits for a host at most once."""
         waker = self._wakers.get(lane)
         if waker is None:
-            waker = self._wakers[lane] = partial(self.poke, lane)
+            waker = self._wakers[lane] = partial(self._offered, lane)
         return waker
 
     def forget(self, lane: Lane) -> None:
@@ -225,7 +233,7 @@ class Sender:
         exchange.batch = batch
         exchange.at = at = self._wall()
         exchange.started = now
-        outlet = self._endpoints.outlets[endpoint.id]
+        outlet = exchange.outlet
         lines = b"%bx-webhook-version: %b\r\nwebhook-attempt: %d\r\n" % (
             outlet.signer.lines(webhook_id, int(at), body),
             version.encode("ascii"),
@@ -246,7 +254,7 @@ class Sender:
         lane.in_air -= 1
         del self._under_way[exchange]
         self._complete(exchange, response, now)
-        host = exchange.host
+        host = exchange.outlet.host
         exchange.turn += 1
         if response.failure is _RESOURCES:
             self._starved(response)
@@ -258,7 +266,7 @@ class Sender:
             and lane.in_air < lane.endpoint.concurrency
             and (in_turn or not self._slots.contended(host))
             and response.failure is not _RESOURCES
-            and self._endpoints.outlets[lane.endpoint.id].host == host
+            and not exchange.outlet.stale
             and not self._timers.check_gap(now)
             and self._begin(exchange, now)
         ):
@@ -275,7 +283,7 @@ class Sender:
         if response.failure is not None or lane in self._failing:
             self._note(lane, response)
         draw = random.random()  # one for the batch: what failed together is due together
-        metrics = self._metrics.endpoint(lane.endpoint.name)
+        metrics = exchange.metrics
         refused: frozenset[str] | None = frozenset()
         if (
             lane.endpoint.batch.max_events > 1

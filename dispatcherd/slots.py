@@ -41,7 +41,9 @@ class HostSlots:
             self._taken[host] = taken + 1
             self._all += 1
             return True
-        queue = self._waiting.setdefault(host, OrderedDict())
+        queue = self._waiting.get(host)
+        if queue is None:
+            queue = self._waiting[host] = OrderedDict()
         if waiter not in queue:
             self._tickets += 1
             queue[waiter] = self._tickets

@@ -289,10 +289,10 @@ class CatalogueConfig(Section):
 
 
 class LimitsConfig(Section):
-    window_deliveries: Count = 10_000
+    window_deliveries: Count = 5_000
     """Per partition: deliveries it may run ahead of its watermark."""
     window_bytes: Bytes = 67_108_864
-    memory_deliveries: Count = 30_000
+    memory_deliveries: Count = 8_000
     """All partitions together."""
     memory_bytes: Bytes = 134_217_728
     batch_inflated_bytes: Bytes = 67_108_864

@@ -61,3 +61,24 @@ def test_a_slow_lane_that_moves_is_parked_unless_it_is_we_who_are_slow(late: boo
 def test_no_lane_holds_intake_for_longer_than_patience_however_late_we_are() -> None:
     lane = full_lane(entered_at=4.9, asked_at=9.99)
     assert not offered(10.0, lane).waits(lane, 10.0, late=True)
+
+
+def hanging_lane(count: int, entered_at: float, asked_at: float) -> Lane:
+    lane = make_lane(1_000)
+    for offset in range(count):
+        lane.offer(make_delivery(offset, 0, entered_at))
+    lane.asked_at = asked_at
+    return lane
+
+
+def test_a_lane_that_gives_nothing_up_takes_little_memory() -> None:
+    overflow = Overflow(HOLD, PATIENCE)
+    enough = 2 * make_lane(1).endpoint.concurrency
+    assert overflow.stuck(hanging_lane(enough, 8.5, 8.6), 10.0)
+    assert not overflow.stuck(hanging_lane(enough - 1, 8.5, 8.6), 10.0), "it has too little work"
+
+
+def test_a_lane_that_moves_or_has_just_got_its_work_is_not_stuck() -> None:
+    overflow = Overflow(HOLD, PATIENCE)
+    assert not overflow.stuck(hanging_lane(500, 8.5, 9.5), 10.0)
+    assert not overflow.stuck(hanging_lane(500, 10.0, float("-inf")), 10.0)
