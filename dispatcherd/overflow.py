@@ -18,8 +18,8 @@ _NOTED_SECONDS = 0.5
 """So exact is the time of a lane's last traffic."""
 _SCAN_EVERY_SECONDS = 0.02
 _MOVING_SECONDS = 0.1
-_ENOUGH_TURNS = 2
-"""What a lane has at least, in exchanges for each that it may have under way."""
+_ENOUGH_TURNS = 1
+"""What a lane may have waiting at least, in exchanges for each that may be under way."""
 
 
 class Overflow:

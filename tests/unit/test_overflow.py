@@ -73,7 +73,7 @@ def hanging_lane(count: int, entered_at: float, asked_at: float) -> Lane:
 
 def test_a_lane_that_gives_nothing_up_takes_little_memory() -> None:
     overflow = Overflow(HOLD, PATIENCE)
-    enough = 2 * make_lane(1).endpoint.concurrency
+    enough = make_lane(1).endpoint.concurrency
     assert overflow.stuck(hanging_lane(enough, 8.5, 8.6), 10.0)
     assert not overflow.stuck(hanging_lane(enough - 1, 8.5, 8.6), 10.0), "it has too little work"
 
