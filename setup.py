@@ -1,6 +1,6 @@
 """Builds plain Python, or, asked for by DISPATCHERD_COMPILE=1, the modules on the way of an event
-compiled with mypyc: same sources, same behaviour, a tenth to a third less CPU. Needs a C compiler and
-Python's headers. Everything else about the distribution stands in pyproject.toml.
+compiled with mypyc: same sources, same behaviour, a tenth to a third less CPU. Needs a C compiler
+and Python's headers. Everything else about the distribution stands in pyproject.toml.
 """
 
 import os

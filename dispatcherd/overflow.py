@@ -43,8 +43,10 @@ class Overflow:
     def stuck(self, lane: Lane, now: float) -> bool:
         """Whether a lane has work enough and gives none of it up: more in it would only take the
         memory that others need."""
+        concurrency = lane.endpoint.concurrency
         return (
-            len(lane.fresh) >= _ENOUGH_TURNS * lane.endpoint.concurrency
+            len(lane.fresh) >= _ENOUGH_TURNS * concurrency
+            and (lane.in_air >= concurrency or lane.queued)  # not one whose batch waits to fill
             and now - lane.asked_at > self._hold
             and lane.head_age(now) > self._hold
         )

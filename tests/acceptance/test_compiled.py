@@ -32,7 +32,7 @@ _SELECTION = (
     "tests/integration/test_exchange_ends.py",
     "tests/acceptance/test_the_way_of_an_event.py",
     "tests/acceptance/test_bad_records.py",
-    "tests/acceptance/test_batch_retried.py",
+    "tests/acceptance/test_batches.py",
 )
 """What runs in `make test`; `make test-compiled` runs everything."""
 

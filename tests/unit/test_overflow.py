@@ -68,6 +68,7 @@ def hanging_lane(count: int, entered_at: float, asked_at: float) -> Lane:
     for offset in range(count):
         lane.offer(make_delivery(offset, 0, entered_at))
     lane.asked_at = asked_at
+    lane.in_air = lane.endpoint.concurrency
     return lane
 
 
@@ -82,3 +83,15 @@ def test_a_lane_that_moves_or_has_just_got_its_work_is_not_stuck() -> None:
     overflow = Overflow(HOLD, PATIENCE)
     assert not overflow.stuck(hanging_lane(500, 8.5, 9.5), 10.0)
     assert not overflow.stuck(hanging_lane(500, 10.0, float("-inf")), 10.0)
+
+
+def test_a_lane_whose_batch_waits_to_fill_is_not_stuck() -> None:
+    lane = hanging_lane(500, 8.5, 8.6)
+    lane.in_air = 0
+    assert not Overflow(HOLD, PATIENCE).stuck(lane, 10.0)
+
+
+def test_a_lane_that_waits_for_a_slot_of_its_host_is_stuck() -> None:
+    lane = hanging_lane(500, 8.5, 8.6)
+    lane.in_air, lane.queued = 0, True
+    assert Overflow(HOLD, PATIENCE).stuck(lane, 10.0)
