@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from dispatcherd.receiver.backlog import Backlog, BacklogFull, Job
 from dispatcherd.receiver.errors import Behind, Refusal
 from dispatcherd.receiver.event import Event, Message
-from dispatcherd.receiver.front import FULL_RETRY_AFTER_SECONDS, Front
+from dispatcherd.receiver.front import FULL_RETRY_AFTER_SECONDS, LEAST_LEFT_SECONDS, Front
 from dispatcherd.receiver.results import Answer, Outcome, Request, Result
 from dispatcherd.receiver.running import AsyncRunner
 from dispatcherd.receiver.store import Claim, State
@@ -79,7 +79,7 @@ class AsyncReceiver(Front):
         if handler is None:
             return self._no_handler()
         left = None if deadline is None else deadline - time.monotonic()
-        if (left is not None and left <= 0) or not self._runner.enter():
+        if (left is not None and left <= LEAST_LEFT_SECONDS) or not self._runner.enter():
             return Outcome(Result.LATER, FULL_RETRY_AFTER_SECONDS)
         try:
             claim = await self._claim(event)

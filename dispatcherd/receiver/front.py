@@ -29,6 +29,9 @@ from dispatcherd.receiver.store.memory import MemoryStore
 from dispatcherd.receiver.verify import Verifier
 
 FULL_RETRY_AFTER_SECONDS = 1.0
+LEAST_LEFT_SECONDS = 0.002
+"""With less of its time left, a batch's next member is not begun: a timer may fire that early, and
+a handler begun then would work for an answer that says it did not."""
 BUSY_RETRY_AFTER_SECONDS = 30.0
 
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from dispatcherd.receiver.backlog import Backlog, BacklogFull, Job
 from dispatcherd.receiver.errors import Behind, Refusal
 from dispatcherd.receiver.event import Event, Message
-from dispatcherd.receiver.front import FULL_RETRY_AFTER_SECONDS, Front
+from dispatcherd.receiver.front import FULL_RETRY_AFTER_SECONDS, LEAST_LEFT_SECONDS, Front
 from dispatcherd.receiver.results import Answer, Outcome, Request, Result
 from dispatcherd.receiver.running import Runner
 from dispatcherd.receiver.store import Claim, State
@@ -63,7 +63,7 @@ class Receiver(Front):
         if handler is None:
             return self._no_handler()
         left = None if deadline is None else deadline - time.monotonic()
-        if (left is not None and left <= 0) or not self._runner.enter():
+        if (left is not None and left <= LEAST_LEFT_SECONDS) or not self._runner.enter():
             return Outcome(Result.LATER, FULL_RETRY_AFTER_SECONDS)
         claim = self._claim(event)
         if not isinstance(claim, Claim):
