@@ -38,7 +38,8 @@ ATTEMPT_COLUMNS = (
 )
 _STATEMENT_BYTES = 4_194_304
 _STATEMENT_OPERATIONS = 250
-"""What is encoded at once: a few milliseconds in which nothing else runs."""
+"""Rows that are encoded at once: a few milliseconds in which nothing else runs. (Deleting one needs
+its key alone: a flush's are deleted together.)"""
 _Place = tuple[int, int, int]
 """(topic_id, partition, offset): where a body lies once, for all its deliveries."""
 _WEBHOOK_ID = ATTEMPT_COLUMNS.index("webhook_id")
@@ -119,9 +120,7 @@ async def write(
             operations = [
                 op for op in contents.operations.values() if op.delivery.event.claim in ours
             ]
-            for start in range(0, len(operations), _STATEMENT_OPERATIONS):
-                piece = operations[start : start + _STATEMENT_OPERATIONS]
-                await _change_owed(connection, piece, now, type_ids)
+            await _change_owed(connection, operations, now, type_ids)
             await backlog.count(connection, backlog.changes(operations))
             await backlog.hold(connection, [h for h in contents.held.values() if h.claim in ours])
             await backlog.resume(
@@ -204,12 +203,13 @@ _QUARANTINE = (
 async def _change_owed(
     connection: Connection, operations: Sequence[Operation], now: float, type_ids: dict[str, int]
 ) -> None:
-    bodies = [op for op in operations if op.with_body and op.change is not Change.DELETE]
-    if bodies:
-        await _insert_bodies(connection, bodies, type_ids)
     puts = [op for op in operations if op.change is not Change.DELETE]
-    if puts:
-        await _upsert(connection, puts, now)
+    for start in range(0, len(puts), _STATEMENT_OPERATIONS):
+        piece = puts[start : start + _STATEMENT_OPERATIONS]
+        bodies = [op for op in piece if op.with_body]
+        if bodies:
+            await _insert_bodies(connection, bodies, type_ids)
+        await _upsert(connection, piece, now)
     deletes = [op for op in operations if op.change is Change.DELETE]
     if deletes:
         await _delete(connection, deletes)
