@@ -74,7 +74,7 @@ class Dispatcher:
                         await response.read()
                         status = response.status
                 except (aiohttp.ClientError, TimeoutError):
-                    pass
+                    pass  # no status: a failed attempt below, as any of these is
                 ok = 200 <= status < 300
                 took = int((time.monotonic() - started) * 1000)
                 await self.pool.execute(INSERT, webhook_id, self.url, attempt, status, ok, took)

@@ -52,7 +52,7 @@ def resident_bytes(pid: int) -> tuple[int, int]:
             elif line.startswith("VmHWM:"):
                 peak = int(line.split()[1]) * 1024
     except OSError:
-        pass
+        pass  # the process has just ended: nothing more is known of it
     return now, peak
 
 

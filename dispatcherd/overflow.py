@@ -18,8 +18,6 @@ _NOTED_SECONDS = 0.5
 """So exact is the time of a lane's last traffic."""
 _SCAN_EVERY_SECONDS = 0.02
 _MOVING_SECONDS = 0.1
-_ENOUGH_TURNS = 1
-"""What a lane may have waiting at least, in exchanges for each that may be under way."""
 
 
 class Overflow:
@@ -45,7 +43,7 @@ class Overflow:
         memory that others need."""
         concurrency = lane.endpoint.concurrency
         return (
-            len(lane.fresh) >= _ENOUGH_TURNS * concurrency
+            len(lane.fresh) >= concurrency
             and (lane.in_air >= concurrency or lane.queued)  # not one whose batch waits to fill
             and now - lane.asked_at > self._hold
             and lane.head_age(now) > self._hold

@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.checks import assert_recorded_once, wait_all_accepted, wait_settled
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
-from tests.rig.postgres import PostgresServer
+from tests.rig.postgres import Database, PostgresServer
 from tests.rig.producer import Flow
 from tests.rig.receivers import Receivers
 from tests.rig.small_disk import SmallDisk
@@ -122,16 +122,19 @@ def test_postgres_full_read_only_or_out_of_connections_costs_nothing_but_time(
     hog.let_go()
     _resumes(one, receivers)
 
-    count = flow.stop()
-    wait_all_accepted(receivers, "all", range(count))
+    wait_all_accepted(receivers, "all", range(flow.stop()))
     wait_settled(kafka, database, topic)
-    assert_recorded_once(database)
-    recorded = database.value("SELECT count(DISTINCT exchange_id) FROM attempts WHERE sent")
-    assert recorded == sum(counts[0] for counts in receivers.summary().values())
+    _every_request_is_recorded_once(database, receivers)
     assert one.lacking() == {}
     assert one.running() and one.pid == pid
     assert one.peak_rss_bytes() < 200 << 20
     one.stop()
+
+
+def _every_request_is_recorded_once(database: Database, receivers: Receivers) -> None:
+    assert_recorded_once(database)
+    recorded = database.value("SELECT count(DISTINCT exchange_id) FROM attempts WHERE sent")
+    assert recorded == sum(counts[0] for counts in receivers.summary().values())
 
 
 @pytest.fixture
@@ -175,12 +178,9 @@ def test_the_volume_of_postgres_own_log_full_costs_nothing_but_time(
     server.start()
     _resumes(one, receivers)
 
-    count = flow.stop()
-    wait_all_accepted(receivers, "all", range(count))
+    wait_all_accepted(receivers, "all", range(flow.stop()))
     wait_settled(kafka, database, topic)
-    assert_recorded_once(database)
-    recorded = database.value("SELECT count(DISTINCT exchange_id) FROM attempts WHERE sent")
-    assert recorded == sum(counts[0] for counts in receivers.summary().values())
+    _every_request_is_recorded_once(database, receivers)
     assert one.lacking() == {}
     assert one.peak_rss_bytes() < 200 << 20
     one.stop()

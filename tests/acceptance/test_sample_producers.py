@@ -13,8 +13,9 @@ from standardwebhooks import Webhook
 
 from tests.acceptance.scene import Scene
 from tests.rig.daemon import SECRET
+from tests.rig.need import need
 from tests.rig.receivers import Receivers
-from tests.rig.samples import PRODUCERS, absent, build, commands, need, run
+from tests.rig.samples import PRODUCERS, absent, build, commands, run
 from tests.rig.waiting import wait_for
 
 FORMS = ["plain", "headers", "cloudevent", "cloudevent_binary"]

@@ -18,10 +18,11 @@ from tests.acceptance.checks import wait_settled
 from tests.rig import sample_matrix
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
+from tests.rig.need import need
 from tests.rig.postgres import Database, PostgresServer
 from tests.rig.producer import events, publish
 from tests.rig.sample_checks import CHECKS, NEXT, SECRETS, STRANGE, Dribble
-from tests.rig.samples import RECEIVERS, SAMPLES, Running, Sample, build, need
+from tests.rig.samples import RECEIVERS, SAMPLES, Running, Sample, build
 from tests.rig.waiting import wait_for
 
 SINGLE, BATCHED = range(20), range(100, 120)

@@ -13,6 +13,7 @@ import pytest
 from dispatcherd.delivery import Reason, Response
 from dispatcherd.exchange import FastExchange
 from tests.rig.exchanges import (
+    Chain,
     Poster,
     Posters,
     gone_back,
@@ -27,26 +28,6 @@ from tests.rig.hostile import Peer, answer, answering, hostile
 __all__ = ["poster", "posters"]
 
 OK = answer(200, b"ok")
-
-
-class Chain:
-    """Posts the next request from inside the end of the last one."""
-
-    def __init__(self, poster: Poster, url: str, count: int) -> None:
-        self.poster = poster
-        self.target = poster.exchange.target(url, ())
-        self.left = count
-        self.responses: list[Response] = []
-
-    def go(self) -> None:
-        self.left -= 1
-        deadline = self.poster.timers.now() + 10
-        self.poster.exchange.post(self.target, b"", b"{}", deadline, self)
-
-    def ended(self, response: Response) -> None:
-        self.responses.append(response)
-        if self.left:
-            self.go()
 
 
 class Once:
@@ -72,39 +53,6 @@ async def test_requests_posted_from_the_end_of_the_last_share_a_connection(poste
         assert {response.status for response in chain.responses} == {200}
         assert len(server.requests) == 500
         assert len(server.peers) == 1
-
-
-@only_fast
-async def test_connections_are_asked_for_a_few_at_a_turn_of_the_loop(poster: Poster) -> None:
-    """A thousand receivers that hung are tried again at one moment: those that answer go on."""
-    exchange = poster.exchange
-    async with hostile(answering(OK)) as server:
-        chains = [Chain(poster, server.url, 1) for _ in range(40)]
-        for chain in chains:
-            chain.go()
-        turns = 0
-        before = len(exchange)
-        while before < 40 and not any(chain.responses for chain in chains):
-            await asyncio.sleep(0)
-            turns += 1
-            assert len(exchange) - before <= 4
-            before = len(exchange)
-        assert turns > 1
-        await until(lambda: all(chain.responses for chain in chains), "all answered")
-        assert {chain.responses[0].status for chain in chains} == {200}
-
-
-@only_fast
-async def test_a_request_whose_connection_is_not_asked_for_yet_takes_one_that_comes_free(
-    poster: Poster,
-) -> None:
-    async with hostile(answering(OK)) as server:
-        chains = [Chain(poster, server.url, 1) for _ in range(400)]
-        for chain in chains:
-            chain.go()
-        await until(lambda: all(chain.responses for chain in chains), "all answered")
-        assert len(server.requests) == 400
-        assert len(server.peers) < 400
 
 
 async def test_an_answer_never_comes_from_inside_post(poster: Poster) -> None:

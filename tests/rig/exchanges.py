@@ -100,6 +100,26 @@ async def posters(request: pytest.FixtureRequest) -> AsyncIterator[Posters]:
         assert not poster.faults
 
 
+class Chain:
+    """Posts the next request from inside the end of the last one."""
+
+    def __init__(self, poster: Poster, url: str, count: int) -> None:
+        self.poster = poster
+        self.target = poster.exchange.target(url, ())
+        self.left = count
+        self.responses: list[Response] = []
+
+    def go(self) -> None:
+        self.left -= 1
+        deadline = self.poster.timers.now() + 10
+        self.poster.exchange.post(self.target, b"", b"{}", deadline, self)
+
+    def ended(self, response: Response) -> None:
+        self.responses.append(response)
+        if self.left:
+            self.go()
+
+
 only_fast = pytest.mark.parametrize("posters", ["fast"], indirect=True)
 """For a promise that the reference does not make; the test says which."""
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import pytest
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
@@ -23,6 +22,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from tests.rig.need import need as need_part
 from tests.rig.proxy import Proxy
 from tests.rig.waiting import free_port, wait_for
 
@@ -50,12 +50,7 @@ def missing() -> str | None:
 
 def need() -> None:
     """Skips the test, or in CI fails it, where no broker can be had."""
-    why = missing()
-    if why is None:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"in CI nothing may be missing: {why}")
-    pytest.skip(why)
+    need_part(missing())
 
 
 @contextlib.contextmanager

@@ -21,8 +21,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from tests.rig.waiting import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,15 +82,6 @@ SAMPLES = (
     Sample("csharp", "C#, Mono", ("mcs", "mono"), "mono --version"),
     Sample("shell", "bash, openssl", ("bash", "openssl", "socat", "jq"), "openssl version"),
 )  # fmt: skip
-
-
-def need(why: str | None) -> None:
-    """Skip the test for that reason, by name; in CI fail. None: nothing is missing."""
-    if why is None:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"in CI nothing may be missing: {why}")
-    pytest.skip(why)
 
 
 def absent(name: str, tools: Iterable[str]) -> str | None:

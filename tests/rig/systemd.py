@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
+from tests.rig.need import need as need_part
 from tests.rig.waiting import wait_for
 
 BOOT = Path(__file__).with_name("systemd_boot.sh")
@@ -43,13 +43,8 @@ def missing(least: int = _OLDEST) -> str | None:
 
 
 def need() -> None:
-    """Skip the test, by name, where the package is missing; in CI fail."""
-    why = missing()
-    if why is None:
-        return
-    if os.environ.get("CI"):
-        pytest.fail(f"in CI nothing may be missing: {why}")
-    pytest.skip(why)
+    """Skips the test, or in CI fails it, where no package is there."""
+    need_part(missing())
 
 
 def unable(folder: Path) -> str | None:
