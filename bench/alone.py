@@ -1,9 +1,10 @@
 """dispatcherd's exchange with nothing around it: signed POSTs, and not even a lane.
 
-    python -m bench.alone PORT CONNECTIONS COUNT FILE SECRET
+    python -m bench.alone PORT CONNECTIONS COUNT FILE SECRET fast|reference
 
-FILE holds one whole request, of which path and body are taken. Prints what it cost as a line of
-JSON. Leaves out: the loop below it (bare) and the daemon above it (drain).
+`reference` is ClientSession behind the same seam. FILE holds one whole request, of which path and
+body are taken. Prints what it cost as a line of JSON. Leaves out: the
+loop below it (bare) and the daemon above it (drain).
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ import uvloop
 from bench.bare import cpu_seconds
 from dispatcherd.config.model import NetworkConfig
 from dispatcherd.delivery import Response
-from dispatcherd.exchange import Exchange, FastExchange, Target
+from dispatcherd.exchange import ClientSessionExchange, Exchange, FastExchange, Target
 from dispatcherd.metrics import Metrics
 from dispatcherd.sign import Signer
 from dispatcherd.timers import Timers
+
+_KINDS = {"fast": FastExchange, "reference": ClientSessionExchange}
 
 
 class Posts:
@@ -67,14 +70,14 @@ class Flight:
         self.post()
 
 
-async def main(port: int, connections: int, count: int, path: str, secret: str) -> None:
+async def main(port: int, connections: int, count: int, path: str, secret: str, kind: str) -> None:
     """Post, and say what it cost."""
     request = await asyncio.to_thread(Path(path).read_bytes)
     head, _, body = request.partition(b"\r\n\r\n")
     timers = Timers(Metrics())
     ticking = asyncio.create_task(timers.run())
     config = NetworkConfig(allowed_networks=["127.0.0.0/8"])
-    exchange = FastExchange(config, timers.wheel, timers.now)
+    exchange: Exchange = _KINDS[kind](config, timers.wheel, timers.now)
     url = f"http://127.0.0.1:{port}{head.split(b' ')[1].decode()}"
     target = exchange.target(url, [("content-type", "application/json")])
     cost = {}
@@ -94,5 +97,5 @@ async def main(port: int, connections: int, count: int, path: str, secret: str) 
 
 
 if __name__ == "__main__":
-    port, connections, count, path, secret = sys.argv[1:6]
-    uvloop.run(main(int(port), int(connections), int(count), path, secret))
+    port, connections, count, path, secret, kind = sys.argv[1:7]
+    uvloop.run(main(int(port), int(connections), int(count), path, secret, kind))

@@ -7,6 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,10 +42,11 @@ def describe() -> dict[str, object]:
 
 
 def _python_build() -> str:
-    """Distributions build Python with profile-guided optimisation, pyenv by itself does not: it is
-    worth a tenth and more."""
-    options = str(sysconfig.get_config_var("CONFIG_ARGS"))
-    return "optimised" if "--enable-optimizations" in options else "built without optimisation"
+    """Profile-guided optimisation is worth a tenth and more; Debian's build has a way of its own to
+    it that the flags do not tell."""
+    optimised = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
+    where = "the system's" if sys.base_prefix == "/usr" else "built here"
+    return f"{where}, {'with' if optimised else 'without'} --enable-optimizations"
 
 
 def _first(path: str, pattern: str) -> str | None:

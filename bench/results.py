@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = 1
+PACE = "pace_us"
+"""The measure that every run has: what a fixed piece of work cost meanwhile (bench/pace.py)."""
 Columns = Sequence[tuple[str, str, str]]
 
 
@@ -48,6 +50,8 @@ class Check:
     got: float
     unit: str = ""
     at_least: bool = False
+    at_equal_pace: float | None = None
+    """Of a ratio: what it had been had the machine kept its pace. Told, not judged."""
 
     @property
     def ok(self) -> bool:
@@ -116,8 +120,43 @@ class Result:
     def check(
         self, claim: str, target: float, got: float, unit: str = "", at_least: bool = False
     ) -> None:
-        """Compare with a target of issue 4."""
+        """Compare a figure with what somebody promised of it."""
         self.checks.append(Check(claim, target, got, unit, at_least))
+
+    def check_ratio(
+        self,
+        claim: str,
+        target: float,
+        measured: Sequence[Mapping[str, Any]],
+        reference: Sequence[Mapping[str, Any]],
+        key: str,
+        at_least: bool = False,
+    ) -> None:
+        """Compare the ratio of two variants' medians with a target. `key`: a cost, or a rate that
+        begins with `per_`."""
+        got = ratio(measured, reference, key)
+        even = ratio_at_equal_pace(measured, reference, key)
+        self.checks.append(Check(claim, target, got, "times", at_least, even))
+
+
+def ratio(
+    measured: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]], key: str
+) -> float:
+    """The median of one variant's measure as a multiple of another's."""
+    return medians(measured, key) / medians(reference, key)
+
+
+def ratio_at_equal_pace(
+    measured: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]], key: str
+) -> float:
+    """`ratio`, had the machine kept its pace."""
+    return ratio(_paced(measured, key), _paced(reference, key), key)
+
+
+def _paced(measured: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, float]]:
+    """In pieces of work instead of microseconds."""
+    sign = 1 if key.startswith("per_") else -1
+    return [{key: run[key] * run[PACE] ** sign} for run in measured]
 
 
 def medians(measured: Sequence[Mapping[str, Any]], key: str) -> float:
@@ -156,7 +195,9 @@ def load(path: Path) -> Report:
             Figure(f["variant"], f["name"], f["unit"], f["values"]) for f in plain.pop("figures")
         ]
         checks = [
-            Check(c["claim"], c["target"], c["got"], c["unit"], c["at_least"])
+            Check(
+                c["claim"], c["target"], c["got"], c["unit"], c["at_least"], c.get("at_equal_pace")
+            )
             for c in plain.pop("checks")
         ]
         drawings = [

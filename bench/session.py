@@ -1,7 +1,8 @@
 """Running scenarios: parts shared between them, progress while they run, runs interleaved.
 
 Invariant: the variants of a scenario take turns, run by run, so that a slow minute of the machine
-hits all of them; a scenario that fails says why and does not stop the next one.
+hits all of them, and each run knows the pace that the machine had; a scenario that fails says why
+and does not stop the next one.
 """
 
 from __future__ import annotations
@@ -17,21 +18,26 @@ from rich.markup import escape
 
 from bench import machine
 from bench.native import Missing
+from bench.pace import Pace
 from bench.parts import Parts
-from bench.results import Report, Result
+from bench.results import PACE, Report, Result
 from bench.subjects import Loss
 
 Measures = dict[str, Any]
 Variant = Callable[[], Measures]
 
 _NOISE = 0.10
+_UNEVEN = 1.1
 
 
 class Session:
     """What a scenario is given."""
 
-    def __init__(self, parts: Parts, quick: bool, runs: int | None, console: Console) -> None:
+    def __init__(
+        self, parts: Parts, pace: Pace, quick: bool, runs: int | None, console: Console
+    ) -> None:
         self.parts = parts
+        self._pace = pace
         self.quick = quick
         self._runs = runs
         self._console = console
@@ -99,7 +105,9 @@ class Session:
                 self._label = f"{result.scenario}, {name}, run {run + 1} of {runs}"
                 self.tell("starting")
                 started = time.monotonic()
+                self._pace.take()
                 measures = variants[name]()
+                measures[PACE] = self._pace.take()
                 found[name].append(measures)
                 result.runs.append({"variant": name, "run": run + 1, **measures})
                 self.say(f"  {name}: {_brief(measures)} ({time.monotonic() - started:.0f} s)")
@@ -125,13 +133,19 @@ def _note_noise(result: Result) -> None:
         result.notes.append(
             f"The machine was not quiet: other programs took up to {max(shares):.2f} cores."
         )
+    paces = [run[PACE] for run in result.runs if PACE in run]
+    if paces and max(paces) > _UNEVEN * min(paces):
+        result.notes.append(
+            f"The machine's pace was not even: the same piece of work took {min(paces):.0f} to "
+            f"{max(paces):.0f} µs from run to run."
+        )
 
 
 def report(modules: list[ModuleType], quick: bool, runs: int | None, console: Console) -> Report:
     """Run the scenarios."""
     made = Report(datetime.now(UTC).isoformat(timespec="seconds"), quick, machine.describe())
-    with Parts() as parts:
-        session = Session(parts, quick, runs, console)
+    with Parts() as parts, Pace() as pace:
+        session = Session(parts, pace, quick, runs, console)
         for module in modules:
             made.results.append(session.scenario(module))
     return made

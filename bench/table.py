@@ -46,6 +46,13 @@ def _target(check: Check) -> str:
     return f"{'≥' if check.at_least else '≤'} {number(check.target)} {check.unit}".strip()
 
 
+def _got(check: Check) -> str:
+    even = check.at_equal_pace
+    return f"{number(check.got)} {check.unit}".strip() + (
+        "" if even is None else f" ({number(even)} at equal pace)"
+    )
+
+
 def show(report: Report, console: Console) -> None:
     """Print the figures and the checks."""
     for result in report.results:
@@ -69,8 +76,7 @@ def show(report: Report, console: Console) -> None:
     for result in report.results:
         for check in result.checks:
             verdict = "[green]ok[/green]" if check.ok else "[red]short[/red]"
-            got = f"{number(check.got)} {check.unit}"
-            checks.add_row(result.scenario, check.claim, _target(check), got, verdict)
+            checks.add_row(result.scenario, check.claim, _target(check), _got(check), verdict)
     console.print(checks)
 
 
@@ -91,8 +97,8 @@ def markdown(report: Report) -> str:
     ]
     for result in report.results:
         lines += [
-            f"| {result.scenario} | {check.claim} | {_target(check)} | {number(check.got)} "
-            f"{check.unit} | {'ok' if check.ok else '**short**'} |"
+            f"| {result.scenario} | {check.claim} | {_target(check)} | {_got(check)} | "
+            f"{'ok' if check.ok else '**short**'} |"
             for check in result.checks
         ]
     for result in report.results:

@@ -33,8 +33,10 @@ def run(session: Session, result: Result) -> None:
     for name in (topic, short):
         session.parts.kafka.delete_topic(name)
     result.figures_of(runs, [c for c in COLUMNS if c[0] != "parked"])
-    ratio = medians(runs[BASELINE], "cpu_us") / medians(runs[ONE], "cpu_us")
-    result.check("CPU of the baseline, of dispatcherd's", 8, ratio, "times", at_least=True)
+    result.check_ratio(
+        "CPU of the baseline, of dispatcherd's", 8, runs[BASELINE], runs[ONE], "cpu_us",
+        at_least=True,
+    )  # fmt: skip
     layers = (
         ("cpu_us", "the program"),
         ("postgres_us", "Postgres"),

@@ -49,8 +49,10 @@ def run(session: Session, result: Result) -> None:
     )
     result.figure(HERD, "first arrival after due", "s", [m["late_seconds"] for m in runs[HERD]])
     result.check("resident memory in the herd", 400, medians(runs[HERD], "peak_mb"), "MB")
-    rate = medians(runs[HERD], "per_second") / medians(runs[FRESH], "per_second")
-    result.check("the herd's rate, of the fresh rate", 0.6, rate, "times", at_least=True)
+    result.check_ratio(
+        "the herd's rate, of the fresh rate", 0.6, runs[HERD], runs[FRESH], "per_second",
+        at_least=True,
+    )  # fmt: skip
     _draw(result, *shown[-1])
 
 

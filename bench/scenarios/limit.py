@@ -22,6 +22,7 @@ from bench.subjects import SECRET, DaemonSubject, Loss, Setup
 
 DAEMON, IN_C, IN_PYTHON = "dispatcherd", "loop in C", "loop in Python"
 SIGNED, ALONE = "loop in Python, signed", "dispatcherd's exchange alone, signed"
+REFERENCE = "ClientSession in its place, signed"
 
 
 def run(session: Session, result: Result) -> None:
@@ -43,11 +44,13 @@ def run(session: Session, result: Result) -> None:
         IN_C: ([str(built("bare"))], []),
         IN_PYTHON: ([*python, "bench.bare"], []),
         SIGNED: ([*python, "bench.bare"], [SECRET]),
-        ALONE: ([*python, "bench.alone"], [SECRET]),
+        ALONE: ([*python, "bench.alone"], [SECRET, "fast"]),
+        REFERENCE: ([*python, "bench.alone"], [SECRET, "reference"]),
     }
     variants = {DAEMON: daemon}  # the first: it gives the request that the loops post
     for name, (program, more) in loops.items():
-        variants[name] = partial(_loop, session, program, more, setup.concurrency, count, request)
+        posts = count // 5 if name == REFERENCE else count
+        variants[name] = partial(_loop, session, program, more, setup.concurrency, posts, request)
     runs = session.interleave(result, variants, session.runs(5))
     session.parts.kafka.delete_topic(topic)
     _report(result, runs)
@@ -78,11 +81,10 @@ def _report(result: Result, runs: dict[str, list[Measures]]) -> None:
     result.figures_of(
         runs, (("cpu_us", "CPU each", "µs"), ("per_cpu_second", "per CPU-second", ""))
     )
-    whole = medians(runs[DAEMON], "cpu_us")
     for name, target in ((IN_PYTHON, 2.0), (SIGNED, 2.0), (ALONE, 2.0), (IN_C, 5.0)):
-        if name in runs:
-            ratio = whole / medians(runs[name], "cpu_us")
-            result.check(f"the whole way, of the {name}", target, ratio, "times")
+        result.check_ratio(
+            f"the whole way, of the {name}", target, runs[DAEMON], runs[name], "cpu_us"
+        )
     result.drawings.append(
         Drawing(
             "limit", "CPU for one signed, recorded delivery, and for a bare exchange", "", "µs",

@@ -80,8 +80,9 @@ def run(session: Session, result: Result) -> None:
         ),
     )
     best = min(WAYS, key=lambda name: medians(runs[name], "cpu_us"))
-    ratio = medians(runs[best], "cpu_us") / medians(runs[DAEMON], "cpu_us")
-    result.check(f"CPU of {best}, of dispatcherd's", 2, ratio, "times", at_least=True)
+    result.check_ratio(
+        f"CPU of {best}, of dispatcherd's", 2, runs[best], runs[DAEMON], "cpu_us", at_least=True
+    )
     result.notes.append(
         "The target names Redpanda Connect; this is its engine with a leaner input, a stand-in."
     )

@@ -71,11 +71,9 @@ def _processes(session: Session, result: Result, sizes: Sizes, runs: int) -> Non
     variants = {_processes_name(n): partial(once, n) for n in sizes.processes}
     measured = session.interleave(result, variants, runs)
     _figures(result, measured)
-    one = medians(measured[_processes_name(1)], "cpu_us")
     _growth(result, "scale-processes", "processes in one group", list(sizes.processes), measured,
             log_x=False)  # fmt: skip
-    most = max(medians(m, "cpu_us") for m in measured.values()) / one
-    result.check("CPU per delivery with more processes, of one", _FLAT, most, "times")
+    _flat(result, "CPU per delivery with more processes, of one", measured)
 
 
 def _processes_name(count: int) -> str:
@@ -105,7 +103,7 @@ def _pending(session: Session, result: Result, sizes: Sizes, runs: int) -> None:
     )
     _figures(result, measured)
     _growth(result, "scale-pending", "retries pending in Postgres", list(sizes.pending), measured)
-    _flat(result, "pending retries", measured)
+    _flat(result, "CPU per delivery with more pending retries, of the fewest", measured)
 
 
 def _endpoints(session: Session, result: Result, sizes: Sizes, runs: int) -> None:
@@ -139,7 +137,7 @@ def _endpoints(session: Session, result: Result, sizes: Sizes, runs: int) -> Non
     tls = measured.pop(f"{sizes.active:,} endpoints, TLS")
     _growth(result, "scale-endpoints", "endpoints registered", list(sizes.endpoints), measured)
     # Fewer registered than get events would be fewer that get events: another case (drain).
-    _flat(result, "registered endpoints", {
+    _flat(result, "CPU per delivery with more registered endpoints, of the fewest", {
         f"{n:,} endpoints": measured[f"{n:,} endpoints"]
         for n in sizes.endpoints if n >= sizes.active
     })  # fmt: skip
@@ -162,11 +160,11 @@ def _figures(result: Result, measured: Runs) -> None:
     )
 
 
-def _flat(result: Result, what: str, measured: Runs) -> None:
-    """Every size within 15 % of the smallest one."""
-    costs = [medians(m, "cpu_us") for m in measured.values()]
-    result.check(f"CPU per delivery with more {what}, of the fewest", _FLAT,
-                 max(costs) / costs[0], "times")  # fmt: skip
+def _flat(result: Result, claim: str, measured: Runs) -> None:
+    """Every size within 15 % of the first one."""
+    first, *_ = sizes = list(measured.values())
+    dearest = max(sizes, key=lambda runs: medians(runs, "cpu_us"))
+    result.check_ratio(claim, _FLAT, dearest, first, "cpu_us")
 
 
 def _growth(
