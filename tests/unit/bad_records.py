@@ -119,6 +119,9 @@ BAD_RECORDS: tuple[BadRecord, ...] = (
     BadRecord("a version that is an object", _order(b'"version":{}'), "delivered"),
     BadRecord("the year 99999", _order(b'"timestamp":"99999-01-01T00:00:00Z"'), "delivered"),
     BadRecord("a timestamp of 1e308", _order(b'"timestamp":1e308'), "delivered"),
+    BadRecord("a timestamp of 70 digits", _order(b'"timestamp":' + b"9" * 70), "delivered"),
+    BadRecord("a version of 70 digits", _order(b'"version":' + b"9" * 70), "delivered"),
+    BadRecord("an id of 70 digits", _order(b'"id":' + b"9" * 70), Reason.INVALID_ID),
     BadRecord(
         "a timestamp with CR, LF and NUL", _order(b'"timestamp":"\\r\\n\\u0000"'), "delivered"
     ),
