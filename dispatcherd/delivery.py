@@ -207,11 +207,15 @@ class Request(IntEnum):
     DISCARD = 2
 
 
+ANY_COMPANY = 1 << 30
+
+
 class Delivery:
     """One event owed to one endpoint, while it is in memory. Compared by identity."""
 
     __slots__ = (
         "attempts",
+        "company",
         "cycle_start",
         "endpoint_id",
         "entered_at",
@@ -242,6 +246,8 @@ class Delivery:
         """Attempts made before the current retry cycle (a manual retry begins one)."""
         self.owed = owed
         """It has a row in `deliveries` (or one in the flush that is being gathered)."""
+        self.company = ANY_COMPANY
+        """It may share its next exchange with so many, itself counted."""
         self.stage = Stage.QUEUED
         self.request: Request | None = None
         """Asked by an operator while it was in the air; acted upon when the attempt ends."""

@@ -177,13 +177,15 @@ class Lane:
         policy = self.endpoint.batch
         taken: list[Delivery] = []
         size = length = 0
-        while queue and len(taken) < policy.max_events:
+        most = policy.max_events
+        while queue and len(taken) < most:
             delivery = next(iter(queue))
             event = delivery.event
             # What `batch.member` makes of it is never longer: 256 is for an envelope around it.
             length += len(event.body) + len(event.id) + len(event.type) + 256
-            if taken and length > policy.max_bytes:
+            if taken and (length > policy.max_bytes or len(taken) >= delivery.company):
                 break
+            most = min(most, delivery.company)
             del queue[delivery]
             delivery.stage = _AIR
             size += event.size

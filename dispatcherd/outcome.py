@@ -10,7 +10,14 @@ from __future__ import annotations
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from dispatcherd.delivery import Outcome, OutcomeKind, Reason, Response, RetryPolicy
+from dispatcherd.delivery import (
+    ANY_COMPANY,
+    Outcome,
+    OutcomeKind,
+    Reason,
+    Response,
+    RetryPolicy,
+)
 
 _OK = Outcome(OutcomeKind.DELIVERED, Reason.OK)
 _RESOURCES_SECONDS = 2.0
@@ -58,6 +65,22 @@ def failed(
         asked = retry_after_seconds(response.retry_after, now_utc)
         delay = max(delay, min(asked, policy.max_retry_after_seconds))
     return Outcome(OutcomeKind.RETRY, reason, delay)
+
+
+def company(reason: Reason, attempt_in_cycle: int, max_events: int) -> int:
+    """How many may share the next exchange of a delivery whose last attempt, in a batch of at most
+    `max_events`, failed for this reason.
+
+    Where the receiver answered for good and named no members, one of them may be what it cannot
+    take: from attempt to attempt batches get smaller by a factor of four, until each member stands
+    for itself. Where it could not be reached, or was overloaded, batches stay as they are.
+    """
+    if reason not in _REFUSALS:
+        return ANY_COMPANY
+    return max(1, max_events >> 2 * min(attempt_in_cycle, 15))
+
+
+_REFUSALS = frozenset({Reason.STATUS_CLIENT_ERROR, Reason.STATUS_SERVER_ERROR})
 
 
 def _reason(status: int) -> Reason:

@@ -19,6 +19,7 @@ from dispatcherd.delivery import Claim, Delivery, Hold, Reason, Request, Stage
 from dispatcherd.endpoints import Endpoints
 from dispatcherd.errors import StoreUnavailable
 from dispatcherd.lane import Lane
+from dispatcherd.outcome import company
 from dispatcherd.record import owed
 from dispatcherd.record.connection import Database
 from dispatcherd.record.gathering import Change, Gathering
@@ -283,10 +284,14 @@ class Retries:
             lane.expect(before)
             raise
         now = self._timers.now()
+        max_events = lane.endpoint.batch.max_events
         for row in rows:
             delivery = row.delivery
             if delivery.key in lane.owed or delivery.event.claim.hold is not Hold.ACTIVE:
                 continue
+            if max_events > 1:
+                number = delivery.attempts - delivery.cycle_start
+                delivery.company = company(Reason(row.reason), number, max_events)
             due = now + row.due_in_seconds
             size = delivery.event.size
             if lane.due_room() <= 0 or not self._fits(lane, size):

@@ -33,7 +33,7 @@ from dispatcherd.endpoints import Endpoints, Outlet
 from dispatcherd.exchange import Exchange
 from dispatcherd.lane import Lane
 from dispatcherd.metrics import EndpointMetrics, Metrics
-from dispatcherd.outcome import decide, failed
+from dispatcherd.outcome import company, decide, failed
 from dispatcherd.record.buffer import Buffer
 from dispatcherd.slots import HostSlots
 from dispatcherd.timers import Timers
@@ -300,6 +300,9 @@ class Sender:
                 outcome = decide(response, number, policy, at + took, draw)
             if outcome.reason is _INTERRUPTED or outcome.reason is _RESOURCES:
                 delivery.cycle_start += 1  # ours to answer for: it does not count
+            if outcome.kind is not _DELIVERED and len(exchange.batch) > 1:
+                max_events = lane.endpoint.batch.max_events
+                delivery.company = company(outcome.reason, number, max_events)
             metrics.attempted(outcome, took)
             if outcome.kind is _DELIVERED and delivery.event.appended_at:
                 metrics.latencies.observe(at + took - delivery.event.appended_at)

@@ -35,6 +35,8 @@ class PagedRow:
 
     delivery: Delivery
     due_in_seconds: float
+    reason: int
+    """Why it is owed: a `Reason`."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -83,7 +85,8 @@ _PAGE = """
 WITH picked AS (
     SELECT d.* FROM unnest($1::int[], $2::int[]) AS o (topic_id, partition)
     CROSS JOIN LATERAL (
-        SELECT d.topic_id, d.partition, d."offset", d.endpoint_id, d.attempts, d.cycle_start, d.due
+        SELECT d.topic_id, d.partition, d."offset", d.endpoint_id, d.attempts, d.cycle_start, d.due,
+            d.reason
         FROM deliveries d WHERE d.topic_id = o.topic_id AND d.partition = o.partition
         AND d.endpoint_id = $3 AND d.state = 1 AND d.due <= now() + make_interval(secs => $4)
         AND (d.topic_id, d.partition, d."offset") NOT IN
@@ -96,7 +99,7 @@ WITH picked AS (
         p.partition, p."offset" ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         AS before FROM picked p JOIN bodies b USING (topic_id, partition, "offset")
 )
-SELECT s.topic_id, s.partition, s."offset", s.attempts, s.cycle_start,
+SELECT s.topic_id, s.partition, s."offset", s.attempts, s.cycle_start, s.reason,
     extract(epoch FROM s.due - now())::float8 AS due_in,
     s.webhook_id, t.name AS type, s.version, s.timestamp, s.shape, s.headers, s.body, s.tenant
 FROM sized s JOIN event_types t ON t.id = s.type_id
@@ -145,7 +148,7 @@ async def page(
             tenant=row["tenant"],
         )
         delivery = Delivery(event, endpoint_id, now, row["attempts"], row["cycle_start"], owed=True)
-        paged.append(PagedRow(delivery, row["due_in"]))
+        paged.append(PagedRow(delivery, row["due_in"], row["reason"]))
     return paged
 
 

@@ -205,7 +205,7 @@ def batching() -> str:
     d.arrow("M700 130H759")
     d.box(760, 100, 100, 60, "world", "receiver")
     d.arrow("M810 160V226H112V215")
-    again = "2xx with batchItemFailures: only those come again; no 2xx: the whole batch, same id"
+    again = "2xx with batchItemFailures: only those come again; no 2xx: all, in parts if refused"
     d.text(470, 220, again, "small")
     return d.svg()
 

@@ -3,7 +3,8 @@
 `python -m tests.rig.receivers PORT [JOURNAL]` is the process; `Receivers` starts it and asks it.
 Manners: `{"do": "ok"}`, `{"do": "status", "status": 503, "headers": {…}}`, `{"do": "fail_first",
 "times": 2}` (per webhook-id; with "seconds": after so long), `{"do": "fail_members", "every": 3}`
-(each, when it first comes in a batch), `{"do": "hang"}` (503 when the manner changes),
+(each, when it first comes in a batch), `{"do": "refuse_member", "member": "e7"}` (400 to any
+request with it), `{"do": "hang"}` (503 when the manner changes),
 `{"do": "hold"}` (200 then), `{"do": "slow", "seconds": 0.5}`, `{"do": "drop"}`. Every endpoint
 unpacks a JSON array as a batch.
 
@@ -94,6 +95,8 @@ class _Endpoint:
             answer = await self._manner(request, webhook_id)
         finally:
             self.now -= 1
+        if self.manner["do"] == "refuse_member" and self.manner["member"] in members:
+            answer = web.Response(status=400)
         failed = [m for m in members if self._fails_first(m)]
         if failed:
             answer = web.json_response(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dispatcherd.batch import encode
-from dispatcherd.delivery import Claim, Delivery, Shape, Stage
+from dispatcherd.delivery import ANY_COMPANY, Claim, Delivery, Shape, Stage
 from dispatcherd.lane import Lane
 from tests.unit.nouns import BIG, make_delivery, make_event, make_lane
 
@@ -217,6 +217,17 @@ def test_due_rows_do_not_wait_for_a_batch_to_fill() -> None:
     made = fill_due(lane, 2)
     assert lane.ready_at(1.0) == 1.0
     assert lane.take(1.0) == made
+
+
+def test_who_may_share_with_few_is_in_no_larger_batch() -> None:
+    lane = make_lane(max_events=10)
+    made = fill_due(lane, 9)
+    for delivery, company in zip(
+        made, (ANY_COMPANY, 4, 4, 4, 1, 2, 2, 2, ANY_COMPANY), strict=True
+    ):
+        delivery.company = company
+    taken = [lane.take(1.0) for _ in range(4)]
+    assert taken == [made[:4], made[4:5], made[5:7], made[7:9]]
 
 
 def test_a_batch_is_of_one_kind() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dispatcherd.config.model import RetryConfig
 from dispatcherd.delivery import Outcome, OutcomeKind, Reason, Response, RetryPolicy
-from dispatcherd.outcome import decide, retry_after_seconds
+from dispatcherd.outcome import company, decide, retry_after_seconds
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC).timestamp()
 POLICY = RetryPolicy((0.0, 5.0, 300.0), max_attempts=5, jitter=0.0, max_retry_after_seconds=3_600.0)
@@ -21,6 +21,26 @@ def outcome(
     response: Response, attempt: int = 1, policy: RetryPolicy = POLICY, draw: float = 0.0
 ) -> Outcome:
     return decide(response, attempt, policy, NOW, draw)
+
+
+# --- batches -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_only_a_refusal_makes_batches_smaller(reason: Reason) -> None:
+    refused = reason in (Reason.STATUS_CLIENT_ERROR, Reason.STATUS_SERVER_ERROR)
+    assert (company(reason, 1, 100) < 100) is refused
+
+
+@given(max_events=st.integers(1, 10_000), attempt=st.integers(1, 1_000))
+def test_batches_of_what_was_refused_shrink_to_single_members(
+    max_events: int, attempt: int
+) -> None:
+    now, before = (
+        company(Reason.STATUS_SERVER_ERROR, n, max_events) for n in (attempt, attempt - 1)
+    )
+    assert now == max(1, before // 4)
+    assert company(Reason.STATUS_SERVER_ERROR, 7, max_events) == 1
 
 
 # --- statuses and failures -----------------------------------------------------------------
