@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from dispatcherd import __version__, log
 from dispatcherd.config.model import Config, EndpointConfig, RetryConfig
@@ -26,6 +27,7 @@ from dispatcherd.sign import Signer
 logger = log.get(__name__)
 
 _NO_ACCESS = Access()
+_T = TypeVar("_T")
 
 
 class Outlet:
@@ -53,29 +55,17 @@ class Outlet:
         """Another one stands for the endpoint by now, or none: look it up again."""
 
 
-class Lanes(dict[int, Lane]):
-    """The lanes that are in use, by surrogate key. `lanes[number]` makes the lane of a registered
-    endpoint; `get` does not."""
+class InUse(dict[int, _T]):
+    """Lanes or outlets by surrogate key. `x[number]` makes that of a registered endpoint, `get`
+    does not."""
 
-    def __init__(self, make: Callable[[int], Lane]) -> None:
+    def __init__(self, make: Callable[[int], _T]) -> None:
         super().__init__()
         self._make = make
 
-    def __missing__(self, number: int) -> Lane:
-        lane = self[number] = self._make(number)
-        return lane
-
-
-class Outlets(dict[int, Outlet]):
-    """The outlets that are in use; `outlets[number]` makes that of a registered endpoint."""
-
-    def __init__(self, make: Callable[[int], Outlet]) -> None:
-        super().__init__()
-        self._make = make
-
-    def __missing__(self, number: int) -> Outlet:
-        outlet = self[number] = self._make(number)
-        return outlet
+    def __missing__(self, number: int) -> _T:
+        made = self[number] = self._make(number)
+        return made
 
 
 class Policies:
@@ -137,10 +127,10 @@ class Endpoints:
         """All of them, in the order of their registration."""
         self.held: set[int] = set()
         """Those that are not in this process's file."""
-        self.lanes = Lanes(self._lane)
+        self.lanes = InUse(self._lane)
         self.backlogged: dict[Lane, None] = {}
         """Lanes that may have rows only in Postgres; emptied by whoever pages (retry)."""
-        self.outlets = Outlets(self._outlet)
+        self.outlets = InUse(self._outlet)
         self.router = Router([])
 
     def lane(self, number: int) -> Lane | None:
