@@ -43,6 +43,8 @@ class Session:
         self._console = console
         self._status = console.status("")
         self._label = ""
+        self.warm = False
+        """The broker has been under load for long enough (bench/warming.py)."""
         self.drain_rate = 0.0
         """Deliveries a second to one endpoint, once some scenario has measured it."""
 

@@ -19,6 +19,7 @@ from bench.native import percentile
 from bench.results import Drawing, Line, Result, medians
 from bench.session import Measures, Session
 from bench.subjects import DaemonSubject, Setup, memory_bytes
+from bench.warming import warm_broker
 
 SICK_SHARE = 10
 """One endpoint in so many."""
@@ -35,9 +36,10 @@ def healthy(endpoints: int, first: int, count: int) -> int:
 
 def run(session: Session, result: Result) -> None:
     """See the module."""
+    warm_broker(session)
     endpoints = session.size(1_000, 200)
     filled = session.size(100_000, 3_000)
-    seconds = session.size(10, 3)
+    seconds = session.size(20, 3)
     modes = dict(list(MODES.items())[:2]) if session.quick else MODES
     rate: list[float] = []
     variants = {
@@ -45,7 +47,7 @@ def run(session: Session, result: Result) -> None:
         for name, mode in modes.items()
     }
     # The first run is undisturbed and sets the rate of the open load for all.
-    runs = session.interleave(result, variants, session.runs(7))
+    runs = session.interleave(result, variants, session.runs(5))
     result.figures_of(
         runs,
         (

@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import partial
 
 from bench import trial
+from bench.cpu import between
 from bench.generator import Generator
 from bench.load import Plan
 from bench.native import percentile
@@ -17,6 +18,7 @@ from bench.results import Drawing, Line, Result, medians
 from bench.scenarios.drain import Case, filled, once
 from bench.session import Measures, Session
 from bench.subjects import DaemonSubject, Setup, wait_until_delivered
+from bench.warming import warm_broker
 
 LOADS = (25, 50, 75, 90)
 _SHOWN = (("p50_ms", 0.5, "p50"), ("p99_ms", 0.99, "p99"), ("p999_ms", 0.999, "p99.9"))
@@ -36,6 +38,7 @@ def drain_rate(session: Session) -> float:
 
 def run(session: Session, result: Result) -> None:
     """See the module."""
+    warm_broker(session)
     rate = drain_rate(session)
     seconds = session.size(30, 2)
     counts = {load: int(rate * load / 100 * seconds) for load in LOADS}
@@ -50,6 +53,7 @@ def run(session: Session, result: Result) -> None:
             *((key, name, "ms") for key, _, name in _SHOWN),
             ("ack_p99_ms", "of which broker, p99", "ms"),
             ("behind_ms", "load behind schedule", "ms"),
+            ("cpu_us", "dispatcherd", "µs"),
         ),
     )
     result.check("p99 at 50 % of the drain rate", 25, medians(by_load["50 %"], "p99_ms"), "ms")
@@ -66,6 +70,7 @@ def _once(
     subject = DaemonSubject(session.parts, topic, plan, Setup())
     sink = session.parts.sink
     sink.reset(plan.events)
+    clocks = trial.meter(session.parts, subject)
     done = 0
 
     def publish(count: int, rate: float) -> dict[str, float]:
@@ -86,7 +91,9 @@ def _once(
         for load, count in counts.items():
             session.tell(f"{load} % of the drain rate")
             sink.say("forget")
+            before = clocks.mark()
             measures: Measures = {"rate": count / seconds, **publish(count, count / seconds)}
+            measures["cpu_us"] = between(before, clocks.mark())["subject"] / count * 1e6
             seen = sink.histogram()
             measures |= {key: percentile(seen, share) for key, share, _ in _SHOWN}
             by_load[f"{load} %"].append(measures)
