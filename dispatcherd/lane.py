@@ -44,6 +44,8 @@ class Lane:
         self.waiting_bytes = 0
         self.in_air = 0
         """Exchanges under way."""
+        self.probing = True
+        """One exchange at a time: it has not been answered yet, or not since one timed out."""
         self.queued = False
         """It waits for a slot of its host, and will be told."""
         self.next_due = _NEVER
@@ -60,6 +62,12 @@ class Lane:
 
     def __len__(self) -> int:
         return len(self.fresh) + len(self.due)
+
+    @property
+    def allowed(self) -> int:
+        """How many exchanges it may have under way. What hangs, holds connections and comes to its
+        end all at once: of that there should be little."""
+        return 1 if self.probing else self.endpoint.concurrency
 
     def has_room(self, size: int) -> bool:
         """Room for one more fresh delivery of `size` bytes. The first one may have any size."""

@@ -41,10 +41,9 @@ class Overflow:
     def stuck(self, lane: Lane, now: float) -> bool:
         """Whether a lane has work enough and gives none of it up: more in it would only take the
         memory that others need."""
-        concurrency = lane.endpoint.concurrency
         return (
-            len(lane.fresh) >= concurrency
-            and (lane.in_air >= concurrency or lane.queued)  # not one whose batch waits to fill
+            len(lane.fresh) >= lane.endpoint.concurrency
+            and (lane.in_air >= lane.allowed or lane.queued)  # not one whose batch waits to fill
             and now - lane.asked_at > self._hold
             and lane.head_age(now) > self._hold
         )

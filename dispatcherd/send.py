@@ -43,6 +43,7 @@ logger = log.get(__name__)
 # Looking up a member of an enum costs Python 3.11 70 ns each time.
 _DELIVERED, _INTERRUPTED, _FENCED = OutcomeKind.DELIVERED, Reason.INTERRUPTED, Hold.FENCED
 _PARTIAL, _RESOURCES = Reason.PARTIAL_FAILURE, Reason.RESOURCES
+_HUNG = (Reason.TIMEOUT, Reason.CONNECT_TIMEOUT)
 _TURNS = 16
 _QUICK_SECONDS = 0.05
 """While others wait for its slot, a lane whose receiver answers quickly sends a few in a row: what
@@ -133,7 +134,7 @@ class Sender:
 
     def poke(self, lane: Lane) -> None:
         """Something changed for this lane: begin as many exchanges as it has work and leave for."""
-        while self.open and lane.in_air < lane.endpoint.concurrency and not lane.queued:
+        while self.open and lane.in_air < lane.allowed and not lane.queued:
             if lane.removed or lane.endpoint.held:
                 return
             now = self._timers.now()
@@ -256,6 +257,11 @@ class Sender:
         self._complete(exchange, response, now)
         host = exchange.outlet.host
         exchange.turn += 1
+        opened = False
+        if response.failure is None:
+            opened, lane.probing = lane.probing, False
+        elif response.failure in _HUNG:
+            lane.probing = True
         if response.failure is _RESOURCES:
             self._starved(response)
         in_turn = exchange.turn < _TURNS and now - exchange.started < _QUICK_SECONDS
@@ -263,13 +269,15 @@ class Sender:
             self.open
             and not lane.removed
             and not lane.endpoint.held
-            and lane.in_air < lane.endpoint.concurrency
+            and lane.in_air < lane.allowed
             and (in_turn or not self._slots.contended(host))
             and response.failure is not _RESOURCES
             and not exchange.outlet.stale
             and not self._timers.check_gap(now)
             and self._begin(exchange, now)
         ):
+            if opened:
+                self.poke(lane)
             return
         self._slots.give(host)
         if not self._under_way:

@@ -11,11 +11,13 @@ from tests.acceptance.checks import (
     wait_settled,
     watermarks,
 )
+from tests.acceptance.scene import Scene
 from tests.rig.daemon import Daemon, config_for
 from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database, PostgresServer
 from tests.rig.producer import events, publish
 from tests.rig.receivers import Receivers
+from tests.rig.waiting import wait_for
 
 COUNT = 5_000
 """Two and a half windows: if the hanging endpoint were not parked, the others would stand still."""
@@ -77,3 +79,40 @@ def test_a_hanging_endpoint_is_parked_and_costs_the_others_less_than_a_fifth(
     # A ratio of two runs on the same machine; the claim of four fifths is the bench's to measure
     # on a quiet one. Here: far from the standstill that a shared pool would show.
     assert seconds["hang"] < 3 * seconds["ok"] + 2, seconds
+
+
+def test_an_endpoint_that_does_not_answer_is_asked_one_at_a_time_until_it_does(
+    scene: Callable[..., Scene],
+) -> None:
+    here = scene(2)
+    here.receivers.manner("sick", "hang")
+    retry = {"schedule_seconds": [0, 0.1], "max_attempts": 1_000}
+    one = here.start(here.endpoint("sick", timeout_seconds=1, retry=retry))
+    here.publish(range(100))
+    for requests in range(1, 4):
+        wait_for(lambda n=requests: here.receivers.ledger("sick").requests >= n, 30, "a request")
+        assert one.metric("dispatcherd_in_air", "sick") <= 1
+    here.receivers.manner("sick", "slow", seconds=0.5)
+    wait_for(lambda: one.metric("dispatcherd_in_air", "sick") == 10, 30, "ten at once")
+    here.wait_accepted("sick", range(100))
+    one.stop()
+
+
+def test_endpoints_that_hang_do_not_take_all_that_their_host_may_have(
+    scene: Callable[..., Scene],
+) -> None:
+    here = scene(2)
+    sick = [f"sick{number}" for number in range(3)]
+    for name in sick:
+        here.receivers.manner(name, "hang")
+    one = here.start(
+        *[here.endpoint(name, timeout_seconds=300) for name in sick],
+        here.endpoint("well", event_types=["order.paid"]),
+        network={"max_connections_per_host": 4},
+    )
+    here.publish(range(100))
+    wait_for(lambda: all(here.receivers.ledger(name).requests for name in sick), 30, "all to hang")
+    here.publish(range(100, 400), "order.paid")
+    here.wait_accepted("well", range(100, 400))
+    assert [here.receivers.accepted(name) for name in sick] == [0, 0, 0]
+    one.kill()

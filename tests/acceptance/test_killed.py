@@ -91,7 +91,7 @@ def test_a_second_signal_exits_at_once(scene: Callable[..., Scene]) -> None:
     here.receivers.manner("hung", "hang")
     one = here.start(here.endpoint("hung", timeout_seconds=60), shutdown_timeout_seconds=60.0)
     here.publish(range(5))
-    wait_for(lambda: here.receivers.summary().get("hung", [0])[0] >= 5, 20, "requests in the air")
+    wait_for(lambda: here.receivers.summary().get("hung", [0])[0], 20, "a request in the air")
     one.sigterm()
     wait_for(lambda: "stopping" in one.log(), 10, "the first signal to be heard")
     one.sigterm()

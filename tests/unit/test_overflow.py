@@ -68,7 +68,7 @@ def hanging_lane(count: int, entered_at: float, asked_at: float) -> Lane:
     for offset in range(count):
         lane.offer(make_delivery(offset, 0, entered_at))
     lane.asked_at = asked_at
-    lane.in_air = lane.endpoint.concurrency
+    lane.in_air = lane.allowed
     return lane
 
 
