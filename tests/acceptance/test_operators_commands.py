@@ -38,6 +38,12 @@ class Desk:
     def publish(self, count: int, event_type: str = "order.created", first: int = 0) -> None:
         self._scene.publish(range(first, first + count), event_type)
 
+    def hang_after_one(self, manner: str = "hang") -> None:
+        """The first event, e9, is answered: from then on more than one may be in the air."""
+        self.publish(1, first=9)
+        self.wait_accepted("billing", 1)
+        self.receivers.manner("billing", manner)
+
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
         """What `deliveries --json` shows."""
         shown = self.commands.ok("deliveries", "--json", *arguments)
@@ -149,18 +155,18 @@ def test_a_retry_asked_for_while_the_attempt_is_in_the_air_follows_it_at_once(
     """Without the request the second attempt would be an hour away."""
     here = desk(FAR)
     here.daemon.start()
-    here.receivers.manner("billing", "hang")
+    here.hang_after_one()
     here.publish(3)
     here.wait_rows(3, "owed")  # parked, because they are slow; the attempt goes on
     assert here.commands.ok("retry", "--id", "e1") == "1 delivery due now\n"
     here.wait_requests_taken()
     here.receivers.manner("billing", "ok")  # whoever hangs is answered 503
-    here.wait_accepted("billing", 1)
-    assert set(here.receivers.ledger("billing").accepted) == {"e1"}
+    here.wait_accepted("billing", 2)
+    assert set(here.receivers.ledger("billing").accepted) == {"e9", "e1"}
     assert {row["id"] for row in here.wait_rows(2)} == {"e0", "e2"}
     here.commands.ok("retry", "--all", "--state", "owed")
-    here.wait_accepted("billing", 3)
-    assert dict(here.receivers.ledger("billing").received) == {"e0": 2, "e1": 2, "e2": 2}
+    here.wait_accepted("billing", 4)
+    assert dict(here.receivers.ledger("billing").received) == {"e9": 1, "e0": 2, "e1": 2, "e2": 2}
     here.finish()
 
 
@@ -169,16 +175,16 @@ def test_a_discard_asked_for_while_the_attempt_is_in_the_air_is_the_end_of_it(
 ) -> None:
     here = desk(QUICK)
     here.daemon.start()
-    here.receivers.manner("billing", "hang")
+    here.hang_after_one()
     here.publish(3)
     here.wait_rows(3, "owed")
     here.commands.ok("retry", "--id", "e1", "--discard")
     here.wait_requests_taken()
     here.receivers.manner("billing", "ok")
-    here.wait_accepted("billing", 2)
+    here.wait_accepted("billing", 3)
     here.wait_rows(0)
     ledger = here.receivers.ledger("billing")
-    assert dict(ledger.received) == {"e0": 2, "e1": 1, "e2": 2}
+    assert dict(ledger.received) == {"e9": 1, "e0": 2, "e1": 1, "e2": 2}
     here.finish()
     assert "e1" not in here.receivers.ledger("billing").accepted
 
@@ -188,16 +194,16 @@ def test_an_attempt_that_succeeds_while_a_discard_waits_is_recorded_and_not_resu
 ) -> None:
     here = desk(FAR)
     here.daemon.start()
-    here.receivers.manner("billing", "hold")
+    here.hang_after_one("hold")
     here.publish(2)
     here.wait_rows(2, "owed")
     here.commands.ok("retry", "--id", "e0", "--discard")
     here.commands.ok("retry", "--id", "e1")
     here.wait_requests_taken()
     here.receivers.manner("billing", "ok")
-    here.wait_accepted("billing", 2)
+    here.wait_accepted("billing", 3)
     here.wait_rows(0)
-    assert here.receivers.ledger("billing").requests == 2
+    assert here.receivers.ledger("billing").requests == 3
     here.finish()
 
 
