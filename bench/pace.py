@@ -11,8 +11,9 @@ core. Leaves out: what is done with it (session, results).
 from __future__ import annotations
 
 import statistics
-import threading
 import time
+
+from bench.ticking import Ticking
 
 _EVERY_SECONDS = 0.05
 _PIECE = range(0, 20_000, 37)
@@ -27,25 +28,16 @@ def piece() -> float:
     return time.thread_time() - began
 
 
-class Pace:
-    """A context that measures until it is left, in a thread of its own."""
+class Pace(Ticking):
+    """A context that measures until it is left."""
 
     def __init__(self) -> None:
+        super().__init__(_EVERY_SECONDS)
         self._taken: list[float] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Pace:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(5)
-
-    def _run(self) -> None:
-        while not self._ended.wait(_EVERY_SECONDS):
-            self._taken.append(piece())
+    def tick(self) -> None:
+        """One piece of work."""
+        self._taken.append(piece())
 
     def take(self) -> float:
         """Mean microseconds of a piece since the last call."""

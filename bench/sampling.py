@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass
 
 from bench.native import Sink
 from bench.subjects import Subject, memory_bytes
+from bench.ticking import Ticking
 
 _EVERY_SECONDS = 0.2
 
@@ -24,35 +24,26 @@ class Sample:
     resident_mb: float
 
 
-class Sampler:
+class Sampler(Ticking):
     """A context that looks until it is left."""
 
     def __init__(self, subject: Subject, sink: Sink) -> None:
+        super().__init__(_EVERY_SECONDS)
         self._subject, self._sink = subject, sink
         self.samples: list[Sample] = []
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Sampler:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(5)
-
-    def _run(self) -> None:
-        while not self._ended.wait(_EVERY_SECONDS):
-            count = self._sink.count()
-            self.samples.append(
-                Sample(
-                    time.monotonic(),
-                    count["unique"],
-                    count["requests"],
-                    count["open"],
-                    memory_bytes(self._subject)[0] / 1e6,
-                )
+    def tick(self) -> None:
+        """One sample."""
+        count = self._sink.count()
+        self.samples.append(
+            Sample(
+                time.monotonic(),
+                count["unique"],
+                count["requests"],
+                count["open"],
+                memory_bytes(self._subject)[0] / 1e6,
             )
+        )
 
     def rates(self) -> list[tuple[float, float]]:
         """(monotonic seconds, arrivals a second since the sample before)."""
