@@ -37,8 +37,8 @@ _IDLE_POLL_SECONDS = 0.1
 _GATHER_SECONDS = 0.004
 _FEW = 200
 """A request to Kafka costs as much as ten deliveries, whatever it brings. After one that brought
-few records the next is not sent at once: more will have come by then. What comes after a silence
-is read at once."""
+few records, the last there were, the next is not sent at once: more will have come by then. What
+comes after a silence is read at once."""
 _RELIEVE_EVERY_SECONDS = 0.1
 _PASS_GAPS_EVERY_SECONDS = 1.0
 _ALIVE_EVERY_SECONDS = 30
@@ -125,11 +125,16 @@ class FetchLoop:
         found = await self._poll(free, wait)
         for tenure, records in found:
             intake.add(tenure, records)
-        if 0 < sum([len(records) for _, records in found]) < _FEW:
+        if 0 < sum([len(records) for _, records in found]) < _FEW and self._at_the_end(found):
             self._gathers_until = self._timers.now() + _GATHER_SECONDS
         if now - self._passed_at > _PASS_GAPS_EVERY_SECONDS:
             self._passed_at = now
             await self._pass_gaps(free)
+
+    def _at_the_end(self, found: list[tuple[Tenure, list[Record]]]) -> bool:
+        """Whether these were the last records of their partitions, as far as is known."""
+        end = self._consumer.highwater
+        return all(records[-1].offset + 1 >= (end(tenure.tp) or 0) for tenure, records in found)
 
     async def _pass_gaps(self, tps: list[TopicPartition]) -> None:
         """A partition may end with what is never handed out: control records of transactions,

@@ -9,7 +9,7 @@ be sent. Leaves out: sending (send), where the overflow goes (intake), and when 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 
 from dispatcherd.delivery import Claim, Delivery, Endpoint, Key, Stage
 
@@ -33,8 +33,8 @@ class Lane:
         self._backlogged = {} if backlogged is None else backlogged
         self.max_deliveries = max_deliveries
         self.max_bytes = max_bytes
-        self.fresh: OrderedDict[Delivery, None] = OrderedDict()
-        self.due: OrderedDict[Delivery, None] = OrderedDict()
+        self.fresh: deque[Delivery] = deque()
+        self.due: deque[Delivery] = deque()
         self.fresh_bytes = 0
         self.due_bytes = 0
         self.owed: dict[Key, Delivery] = {}
@@ -106,13 +106,13 @@ class Lane:
     def offer(self, delivery: Delivery) -> None:
         """Queue a fresh delivery; the caller has asked `has_room`."""
         delivery.stage = _QUEUED
-        self.fresh[delivery] = None
+        self.fresh.append(delivery)
         self.fresh_bytes += delivery.event.size
 
     def offer_due(self, delivery: Delivery) -> None:
         """Queue a delivery whose time has come (it has a row in `deliveries`)."""
         delivery.stage = _QUEUED
-        self.due[delivery] = None
+        self.due.append(delivery)
         self.due_bytes += delivery.event.size
 
     def put_back(self, batch: list[Delivery]) -> None:
@@ -122,22 +122,22 @@ class Lane:
         size = 0
         for delivery in reversed(batch):
             delivery.stage = _QUEUED
-            queue[delivery] = None
-            queue.move_to_end(delivery, last=False)
+            queue.appendleft(delivery)
             size += delivery.event.size
         self._count(queue, size)
 
-    def _count(self, queue: OrderedDict[Delivery, None], size: int) -> None:
+    def _count(self, queue: deque[Delivery], size: int) -> None:
         if queue is self.due:
             self.due_bytes += size
         else:
             self.fresh_bytes += size
 
     def remove(self, delivery: Delivery) -> bool:
-        """Take a queued delivery out; False when it was not queued here."""
+        """Take a queued delivery out; False when it was not queued here. It is looked for from the
+        front, where what is taken out mostly stands: what is parked is the oldest."""
         for queue in (self.fresh, self.due):
             if delivery in queue:
-                del queue[delivery]
+                queue.remove(delivery)
                 self._count(queue, -delivery.event.size)
                 return True
         return False
@@ -147,16 +147,18 @@ class Lane:
         taken: list[Delivery] = []
         for queue in (self.due, self.fresh):
             mine = [d for d in queue if d.event.claim in claims]
-            for delivery in mine:
-                del queue[delivery]
+            if not mine:
+                continue
+            others = [d for d in queue if d.event.claim not in claims]
+            queue.clear()
+            queue.extend(others)
             self._count(queue, -sum(d.event.size for d in mine))
             taken.extend(mine)
         return taken
 
     def head_age(self, now: float) -> float:
         """Seconds that the oldest fresh delivery has waited; 0 when there is none."""
-        head = next(iter(self.fresh), None)
-        return 0.0 if head is None else now - head.entered_at
+        return now - self.fresh[0].entered_at if self.fresh else 0.0
 
     def ready_at(self, now: float) -> float | None:
         """When the next batch may be taken: `now` if it is full or due, None if nothing waits."""
@@ -168,7 +170,7 @@ class Lane:
         policy = self.endpoint.batch
         if len(self.fresh) >= policy.max_events or self.fresh_bytes >= policy.max_bytes:
             return -_NEVER
-        return next(iter(self.fresh)).entered_at + policy.max_wait_seconds
+        return self.fresh[0].entered_at + policy.max_wait_seconds
 
     def take(self, now: float) -> list[Delivery]:
         """The next batch, or [] when none is ready. Due and fresh take turns; a batch is of one
@@ -187,14 +189,14 @@ class Lane:
         size = length = 0
         most = policy.max_events
         while queue and len(taken) < most:
-            delivery = next(iter(queue))
+            delivery = queue[0]
             event = delivery.event
             # What `batch.member` makes of it is never longer: 256 is for an envelope around it.
             length += len(event.body) + len(event.id) + len(event.type) + 256
             if taken and (length > policy.max_bytes or len(taken) >= delivery.company):
                 break
             most = min(most, delivery.company)
-            del queue[delivery]
+            queue.popleft()
             delivery.stage = _AIR
             size += event.size
             taken.append(delivery)
@@ -208,7 +210,7 @@ class Lane:
         queue = self.due if use_due else self.fresh
         if not queue:
             return []
-        delivery, _ = queue.popitem(last=False)
+        delivery = queue.popleft()
         delivery.stage = _AIR
         if use_due:
             self.due_bytes -= delivery.event.size

@@ -57,7 +57,7 @@ class Parking:
     def _oldest(self, window: Window, entered_before: float, reason: Reason, now: float) -> None:
         stuck: list[Delivery] = []
         for _, record in window.oldest(entered_before):
-            stuck.extend(d for d in record.open.values() if d is not None and not d.owed)
+            stuck.extend([d for d in record.deliveries() if not d.owed])
             if len(stuck) >= _RELIEF_AT_ONCE:
                 break
         for delivery in stuck:
@@ -74,8 +74,8 @@ class Parking:
         """Park the rest of records whose list of settled endpoints has grown past its cap."""
         for offset in window.over_cap(self._limits.partial_endpoints):
             record = window.records[offset]
-            for delivery in list(record.open.values()):
-                if delivery is None or delivery.owed:
+            for delivery in record.deliveries():
+                if delivery.owed:
                     continue
                 lane = self._endpoints.lanes.get(delivery.endpoint_id)
                 if lane is None or not self._buffer.try_reserve(1, delivery.event.size):
