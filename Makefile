@@ -33,7 +33,7 @@ matrix: $(STAMP) ## Run the sample receivers of examples/ and write examples/MAT
 	$(BIN)/python -m pytest -q tests/acceptance/test_sample_receivers.py --matrix -k 'not the_table'
 
 COMPILED := build/compiled
-SOURCES := setup.py pyproject.toml constraints.txt $(shell find dispatcherd -name '*.py' -o -name '*.sql')
+SOURCES := setup.py pyproject.toml constraints.txt $(shell find dispatcherd bench tests -name '*.py' -o -name '*.sql')
 
 $(COMPILED)/.built: $(STAMP) $(SOURCES)
 	@mkdir -p $(COMPILED)

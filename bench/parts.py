@@ -168,6 +168,11 @@ class Parts:
     def _server(self) -> Database:
         return Database(self.postgres.dsn())
 
+    def pids(self) -> list[int]:
+        """The processes of all parts; starts those that have not been."""
+        postgres = self.postgres.pid
+        return [self.kafka.pid, self.sink.pid, postgres, *cpu.children(postgres)]
+
     def clocks(self) -> dict[str, Any]:
         """The CPU clocks of the parts that are not measured for their own sake."""
         return {

@@ -6,6 +6,7 @@ durable in its database. Leaves out: measuring (trial).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import cpu
+from bench.cores import of_the_subject
 from bench.load import Plan
 from bench.native import ROOT, Sink
 from bench.parts import Parts
@@ -65,6 +67,8 @@ class Setup:
     concurrency: int = 10
     batch: int = 1
     processes: int = 1
+    own_core: bool = False
+    """It gets the core that `cores.apart` keeps free."""
     registered: int = 0
     """Endpoints registered in all; those above the plan's are wanted by no event."""
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -138,9 +142,11 @@ class DaemonSubject:
     def start(self) -> None:
         before = {name: os.environ.get(name) for name in self._setup.environment}
         os.environ.update(self._setup.environment)
+        core = of_the_subject() if self._setup.own_core else contextlib.nullcontext()
         try:
-            for daemon in self._daemons:
-                daemon.start(wait=False)
+            with core:
+                for daemon in self._daemons:
+                    daemon.start(wait=False)
         finally:
             for name, value in before.items():
                 if value is None:

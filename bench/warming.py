@@ -2,7 +2,7 @@
 
 A JVM compiles what it runs often. A fresh broker takes a core for that for about its first 40
 seconds under an open load, and its acknowledgements up to 600 ms: on two cores that is what a
-latency would show.
+latency would show; some of it comes half a minute later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def warm_broker(session: Session) -> None:
     if session.warm:
         return
     session.warm = True
-    count = int(session.size(45, 1) * _RATE)
+    count = int(session.size(75, 1) * _RATE)
     plan = Plan(count)
     topic = session.parts.topic()
     subject = DaemonSubject(session.parts, topic, plan, Setup())
