@@ -44,6 +44,8 @@ def of_the_subject() -> Iterator[None]:
 def _move(parts: Parts, cores: set[int]) -> None:
     os.sched_setaffinity(0, cores)
     for pid in parts.pids():
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.sched_setaffinity(int(thread.name), cores)
+        # A thread, or a process of the server's, may just have ended.
+        with contextlib.suppress(FileNotFoundError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread.name), cores)
