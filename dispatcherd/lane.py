@@ -135,7 +135,8 @@ class Lane:
     def remove(self, delivery: Delivery) -> bool:
         """Take a queued delivery out; False when it was not queued here. It is looked for from the
         front, where what is taken out mostly stands: what is parked is the oldest."""
-        for queue in (self.fresh, self.due):
+        queues = (self.due, self.fresh) if delivery.owed else (self.fresh, self.due)
+        for queue in queues:
             if delivery in queue:
                 queue.remove(delivery)
                 self._count(queue, -delivery.event.size)
