@@ -24,8 +24,8 @@ QUARANTINED = 0
 class Outstanding:
     """A record that is not settled: the deliveries still open, and the endpoints settled so far.
 
-    Most records are owed to one endpoint. Theirs stands here itself: a dictionary for it would be
-    a fifth of what a delivery takes of memory, and of the processor's cache.
+    Most records are owed to one endpoint. Its delivery stands here itself: a dictionary each would
+    take memory, and of the processor's cache.
     """
 
     __slots__ = ("_open", "_single", "entered_at", "settled", "size")

@@ -46,10 +46,11 @@ def run(session: Session, result: Result) -> None:
     rate = drain_rate(session)
     seconds = session.size(30, 2)
     counts = {load: int(rate * load / 100 * seconds) for load in LOADS}
-    by_load = {_name(load, most): list[Measures]() for most in AT_ONCE for load in LOADS}
+    at_once = AT_ONCE[:1] if session.quick else AT_ONCE
+    by_load = {_name(load, most): list[Measures]() for most in at_once for load in LOADS}
     variants = {
         f"{most} at once": partial(_once, session, counts, seconds, most, by_load)
-        for most in AT_ONCE
+        for most in at_once
     }
     with apart(session.parts):
         session.interleave(result, variants, session.runs(3))
@@ -63,11 +64,11 @@ def run(session: Session, result: Result) -> None:
             ("cpu_us", "dispatcherd", "µs"),
         ),
     )
-    for most in AT_ONCE:
+    for most in at_once:
         for load, target in ((50, 25), (90, 100)):
             name = _name(load, most)
             result.check(f"p99 at {name}", target, medians(by_load[name], "p99_ms"), "ms")
-    _draw(result, by_load)
+    _draw(result, by_load, at_once)
 
 
 def _name(load: int, most: int) -> str:
@@ -126,7 +127,7 @@ def _once(
     return {"loads": loads, "p99_ms": loads["90 %"]["p99_ms"], **recorded}
 
 
-def _draw(result: Result, by_load: dict[str, list[Measures]]) -> None:
+def _draw(result: Result, by_load: dict[str, list[Measures]], at_once: tuple[int, ...]) -> None:
     result.drawings.append(
         Drawing(
             "latency", "From publication to the receiver", "load, % of the drain rate", "ms",
@@ -138,7 +139,7 @@ def _draw(result: Result, by_load: dict[str, list[Measures]]) -> None:
                     [min(m[key] for m in by_load[_name(load, most)]) for load in LOADS],
                     [max(m[key] for m in by_load[_name(load, most)]) for load in LOADS],
                 )
-                for most in AT_ONCE
+                for most in at_once
                 for key, _, name in _SHOWN
             ],
         )

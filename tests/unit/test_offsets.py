@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from dispatcherd.delivery import Claim, Delivery
 from dispatcherd.offsets import QUARANTINED, Progress, Window
+from tests.unit.nouns import make_delivery
 
 CLAIM = Claim("orders", 1, 0, 1, b"k" * 16)
 _RANGE = re.compile(r"\[(\d+),(\d+)\)")
@@ -50,6 +51,18 @@ def test_a_new_window_is_settled_up_to_its_watermark() -> None:
     assert (window.watermark, window.position, window.dirty) == (100, 100, False)
     assert not window.wanted(99)
     assert window.wanted(100)
+
+
+def test_a_record_owed_to_one_endpoint_is_settled_by_that_one_alone() -> None:
+    window = Window(CLAIM, 0)
+    delivery = make_delivery(0, endpoint_id=7)
+    window.add_single(0, delivery, 0.0, 10)
+    assert window.records[0].deliveries() == [delivery]
+    assert not window.settle(0, 8)
+    assert (window.watermark, window.deliveries, window.bytes) == (0, 1, 10)
+    assert window.settle(0, 7)
+    assert not window.settle(0, 7)
+    assert (window.watermark, window.deliveries, window.bytes) == (1, 0, 0)
 
 
 def test_the_watermark_stays_below_the_oldest_open_delivery() -> None:
@@ -263,7 +276,11 @@ class WindowBesideModel(RuleBasedStateMachine):
         before = self.window.settled_endpoints(offset)
         assert before == self.settled[offset]
         left = self.routes[offset] - before
-        self.window.add(offset, open_for(*left), self.clock, 10 * len(left))
+        if len(left) == 1 and not before:  # as intake does
+            delivery = make_delivery(offset, endpoint_id=min(left))
+            self.window.add_single(offset, delivery, self.clock, 10)
+        else:
+            self.window.add(offset, open_for(*left), self.clock, 10 * len(left))
         if not left:
             self.finished.add(offset)
         if mark:
@@ -283,6 +300,7 @@ class WindowBesideModel(RuleBasedStateMachine):
     def settle(self, data: st.DataObject) -> None:
         offset, endpoint = data.draw(st.sampled_from(self.open()))
         before = self.window.watermark
+        assert not self.window.settle(offset, 99)  # nobody's
         assert self.window.settle(offset, endpoint)
         assert not self.window.settle(offset, endpoint)
         self.settled[offset].add(endpoint)
