@@ -85,7 +85,7 @@ class OwedCaps:
             if lane is None:
                 continue
             while (excess := self._quota.excess(number)) > 0:
-                async with self._recorder.turnstile:
+                async with self._recorder.pages, self._recorder.turnstile:
                     keep = [delivery.key for delivery in lane.owed.values()]
                     count = await owed.bury_oldest(
                         self._database,

@@ -248,7 +248,7 @@ class Retries:
             # Behind the others: who was served last is the first to go without.
             del self._endpoints.backlogged[lane]
             self._endpoints.backlogged[lane] = None
-            async with self._recorder.turnstile:
+            async with self._recorder.pages:
                 await self._page(lane, room, min(most_bytes, lane.max_bytes // 2))
 
     async def _survey(self, claims: list[Claim]) -> None:

@@ -1,7 +1,8 @@
 """What is owed, read back: which endpoints have rows, the next page of them, operators' requests.
 
 Invariant: only rows of partitions that are ours are read, and only as many as there is room for.
-Called under the recorder's turnstile, so that a row that is being deleted is not read again.
+Called under the recorder's turnstile, so that a row that is being deleted is not read again; but
+for `page`, which says what it needs.
 Leaves out: what is in memory (retry) and who asks (look).
 """
 
@@ -118,7 +119,11 @@ async def page(
     now: float,
 ) -> list[PagedRow]:
     """Deliveries owed to an endpoint, due within the horizon, earliest first, without those that
-    are `known`: at most `limit`, and none behind the one with which `most_bytes` is reached."""
+    are `known`: at most `limit`, and none behind the one with which `most_bytes` is reached.
+
+    A flush may be under way. What it changes is known until it is durable, and stays left out here
+    if it becomes so meanwhile: `known` is asked once, before the statement sees the table. What it
+    adds meanwhile is seen or not; who hears of the flush's end has to look again."""
     by_key = {(c.topic_id, c.partition): c for c in claims}
     async with database.session() as connection:
         rows = await connection.fetch(

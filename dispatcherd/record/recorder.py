@@ -53,8 +53,12 @@ class Recorder:
         self.on_committed: Callable[[Gathering], None] = lambda contents: None
         self.on_room: Callable[[], None] = lambda: None
         self.turnstile = asyncio.Lock()
-        """Held by a flush, and by whoever reads or changes what is owed: what a page shows and what
-        is in memory must be of one moment."""
+        """Held by a flush, and by whoever changes what is owed beside it: what it finds in Postgres
+        and what is in memory must be of one moment."""
+        self.pages = asyncio.Lock()
+        """Held while a page of what is owed is read, and by who buries rows that are not in memory:
+        a page must not bring one back. A flush need not wait for a page, nor a page for a flush
+        (see `owed.page`)."""
         self.healthy = True
         self.trouble = ""
         """Why the last flush was not written, in Postgres's own words; "" while all is well."""

@@ -68,13 +68,15 @@ async def recording(
     store: Store,
     database: Database | None = None,
     claim: Claim | None = None,
+    flush_interval_seconds: float = 0.01,
     **limits: int,
 ) -> AsyncIterator[Recording]:
     """Runs until the end of the block; a fault of the recorder fails the test."""
     claim = claim or await store.claim()
     metrics = Metrics()
     config = PostgresConfig(
-        flush_interval_seconds=0.01, statement_timeout_seconds=STATEMENT_SECONDS
+        flush_interval_seconds=flush_interval_seconds,
+        statement_timeout_seconds=STATEMENT_SECONDS,
     )
     recorder = Recorder(
         Buffer(store.catalogue, LimitsConfig(**limits), config.flush_max_rows),
