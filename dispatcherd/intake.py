@@ -48,6 +48,9 @@ class Blocked(StrEnum):
     TYPES = "types"
 
 
+_SHORT_OF_ROOM = (Blocked.WINDOW, Blocked.MEMORY)
+
+
 @dataclass(slots=True)
 class Fetched:
     """Records of one partition that wait to be taken in; the first may be decoded already."""
@@ -124,6 +127,9 @@ class Intake:
                 del self.fetched[tp]
             if blocked is not None:
                 cause = blocked
+                if blocked in _SHORT_OF_ROOM and not self._concurrency.late:
+                    # It is the flush under way that all wait for: what is done need not.
+                    self._buffer.settle()
                 if blocked not in (Blocked.WINDOW, Blocked.TYPES):
                     break
         for lane in touched.values():

@@ -269,15 +269,11 @@ class Buffer:
 
     def freeze(self) -> Gathering | None:
         """The contents of the next flush, with its number; None when there is nothing to write."""
+        self.settle()
         contents, self._open = self._open, Gathering()
-        windows = self.windows
-        for claim, offset, endpoint_id in contents.settled:
-            window = windows.get(claim)
-            if window is not None:
-                window.settle(offset, endpoint_id)
         contents.progress = [
             window.snapshot()
-            for window in windows.values()
+            for window in self.windows.values()
             if window.dirty and window.claim.hold is not Hold.FENCED
         ]
         if not contents:
@@ -286,6 +282,16 @@ class Buffer:
         contents.number = self.number
         self._frozen = contents
         return contents
+
+    def settle(self) -> None:
+        """What has been handed in leaves the windows, and their room is free; `freeze` does it
+        otherwise. Its rows stay gathered, and no watermark is durable before they are."""
+        settled, self._open.settled = self._open.settled, []
+        windows = self.windows
+        for claim, offset, endpoint_id in settled:
+            window = windows.get(claim)
+            if window is not None:
+                window.settle(offset, endpoint_id)
 
     def written(self, contents: Gathering) -> None:
         """The flush has committed: its places are free again, its watermarks durable."""

@@ -152,6 +152,7 @@ class Gathering:
             or self.operations
             or self.settled
             or self.quarantine
+            or self.held
             or self.progress
             or self.reread
         )

@@ -14,6 +14,7 @@ from dispatcherd.offsets import Window
 from tests.rig.recording import (
     DELIVERED,
     RETRY,
+    becomes,
     recording,
 )
 from tests.rig.store import Store, event
@@ -61,6 +62,40 @@ async def test_a_half_settled_record_is_known_to_the_next_claim(store: Store) ->
     [partial] = await store.fetch("SELECT partial::text FROM progress")
     assert partial == ('{"0": [1, 2]}',)
     assert not third.owed
+
+
+async def test_what_is_done_leaves_memory_while_a_flush_is_under_way_and_is_durable_after_it(
+    store: Store,
+) -> None:
+    async with recording(store) as one, store.connection() as other:
+        first, second, third = (one.take_in(offset)[0] for offset in range(3))
+        async with other.transaction():
+            await other.execute("SELECT FROM progress FOR UPDATE")
+            one.attempt(first)
+            await becomes(lambda: one.buffer.under_way)
+            one.attempt(second)
+            assert one.buffer.try_reserve(1, third.event.size)
+            one.buffer.park(third, 0.0, Reason.LANE_FULL)
+            assert one.window.deliveries == 2
+            one.buffer.settle()
+            assert (one.window.deliveries, one.window.bytes) == (0, 0)
+            assert (one.window.watermark, one.window.durable_watermark) == (3, 0)
+            assert await store.value("SELECT watermark FROM progress") == 0
+        assert await one.recorder.drained(10)
+        assert one.window.durable_watermark == 3
+    assert await store.value("SELECT watermark FROM progress") == 3
+    assert await store.value("SELECT count(*) FROM attempts") == 2
+    assert await store.fetch('SELECT "offset" FROM deliveries') == [(2,)]
+
+
+async def test_what_is_held_is_flushed_though_its_window_knows_already(store: Store) -> None:
+    async with recording(store) as one:
+        one.take_in(0)
+        one.buffer.hold(one.window, 0, 1)
+        one.buffer.settle()
+        assert not one.buffer.empty
+        assert await one.recorder.drained(10)
+    assert await store.fetch("SELECT start_offset, end_offset FROM held_ranges") == [(0, 1)]
 
 
 async def test_places_are_given_back_whatever_came_of_them(store: Store) -> None:
