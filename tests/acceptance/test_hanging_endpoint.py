@@ -44,7 +44,7 @@ def _seconds_until_healthy_have_all(receivers: Receivers, kafka: KafkaBroker, to
     return time.monotonic() - started
 
 
-def test_a_hanging_endpoint_is_parked_and_costs_the_others_less_than_a_fifth(
+def test_a_hanging_endpoint_is_parked_and_the_others_do_not_stand_still(
     kafka: KafkaBroker,
     postgres_server: PostgresServer,
     migrated: Database,
