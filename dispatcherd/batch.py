@@ -11,13 +11,14 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import orjson
 
 from dispatcherd.delivery import Event, Shape
 
-_SPACE = b" \t\r\n"
-_DIGITS_OR_NOT = re.compile(r"([0-9]+)|([^0-9]+)")
+_SPACE: Final = b" \t\r\n"
+_DIGITS_OR_NOT: Final = re.compile(r"([0-9]+)|([^0-9]+)")
 
 
 def member(event: Event) -> bytes:
@@ -47,9 +48,9 @@ def encode(events: Iterable[Event]) -> bytes:
 
 def batch_id(events: Sequence[Event]) -> str:
     """`batch_` and 26 characters, from the members' positions and ids in any order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for key in sorted((e.claim.topic_id, e.claim.partition, e.offset, e.id) for e in events):
-        digest.update(repr(key).encode())
+    keys = [(e.claim.topic_id, e.claim.partition, e.offset, e.id) for e in events]
+    keys.sort()
+    digest = hashlib.blake2b(repr(keys).encode(), digest_size=16)
     return "batch_" + base64.b32encode(digest.digest()).decode("ascii").rstrip("=").lower()
 
 

@@ -16,15 +16,17 @@ Leaves out: measuring (timers), and holding to it (slots.HostSlots).
 
 from __future__ import annotations
 
-_LEAST = 128
-_LATE_SECONDS = 0.003
-_SMOOTHING = 0.2
-_DECREASE = 0.9
-_INCREASE = 16
-_LEFT_TO_OTHERS = 6
+from typing import Final
+
+_LEAST: Final = 128
+_LATE_SECONDS: Final = 0.003
+_SMOOTHING: Final = 0.2
+_DECREASE: Final = 0.9
+_INCREASE: Final = 16
+_LEFT_TO_OTHERS: Final = 6
 """Descriptors: Kafka's and Postgres's connections may have to be made anew."""
-_REGAIN_FACTOR = 1.002
-_REGAIN = 0.02
+_REGAIN_FACTOR: Final = 1.002
+_REGAIN: Final = 0.02
 
 
 class ConcurrencyLimit:

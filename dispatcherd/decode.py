@@ -27,41 +27,43 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from struct import Struct
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from dispatcherd.config.model import DecodeConfig
 from dispatcherd.delivery import Claim, Event, Headers, Reason, Refused, Shape
 
-TENANT_HEADER = "webhook-tenant"
+TENANT_HEADER: Final = "webhook-tenant"
 """Names an event's tenant, by the rule of an endpoint's `tenant`: 1–64 of `[A-Za-z0-9_.-]`, the
 first a letter or a digit. Anything else is no tenant: only endpoints of no tenant get the event."""
 
-_is_id = re.compile(r"[A-Za-z0-9_:@/+=~-]{1,256}").fullmatch
-_is_type = re.compile(r"[A-Za-z0-9_.:/-]{1,128}").fullmatch
-_is_version = re.compile(r"[A-Za-z0-9_.-]{1,32}").fullmatch
-_is_tenant = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}").fullmatch
+_is_id: Final = re.compile(r"[A-Za-z0-9_:@/+=~-]{1,256}").fullmatch
+_is_type: Final = re.compile(r"[A-Za-z0-9_.:/-]{1,128}").fullmatch
+_is_version: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}").fullmatch
+_is_tenant: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}").fullmatch
 
 # Standard Webhooks signs `id.timestamp.body`: a dot in the id would make that ambiguous.
-_ID_RULE = "1-256 characters of A-Z a-z 0-9 _ : @ / + = ~ - (no dot)"
-_TYPE_RULE = "1-128 characters of A-Z a-z 0-9 _ . : / -"
-_VERSION_RULE = "1-32 characters of A-Z a-z 0-9 _ . -"
+_ID_RULE: Final = "1-256 characters of A-Z a-z 0-9 _ : @ / + = ~ - (no dot)"
+_TYPE_RULE: Final = "1-128 characters of A-Z a-z 0-9 _ . : / -"
+_VERSION_RULE: Final = "1-32 characters of A-Z a-z 0-9 _ . -"
 
-_DETAIL_CHARACTERS = 300
-_TIMESTAMP_CHARACTERS = 64
-_LAST_SECOND = 253_402_300_799
+_DETAIL_CHARACTERS: Final = 300
+_TIMESTAMP_CHARACTERS: Final = 64
+_LAST_SECOND: Final = 253_402_300_799
 """Of the year 9999, the last one that RFC 3339 can write."""
-_ERA_STARTS = "1970-01-01T00:00:00.000Z"
-_CACHED_TYPES = 10_000
-_CACHED_KEYS = 1_000
+_ERA_STARTS: Final = "1970-01-01T00:00:00.000Z"
+_CACHED_TYPES: Final = 10_000
+_CACHED_KEYS: Final = 1_000
 # Looking up a member of an enum costs Python 3.11 70 ns each time.
-_WHOLE, _SPLICE, _WRAP = Shape.WHOLE, Shape.SPLICE, Shape.WRAP
+_WHOLE: Final = Shape.WHOLE
+_SPLICE: Final = Shape.SPLICE
+_WRAP: Final = Shape.WRAP
 
 _Said = tuple[str | None, str | None, str | None, str | None, str | None, Headers]
 """What the headers say, None for nothing: type, id, version, time, tenant; then they themselves."""
 
-_SAID_NOTHING: _Said = (None, None, None, None, None, ())
+_SAID_NOTHING: Final[_Said] = (None, None, None, None, None, ())
 
 
 class _NoEvent(Exception):
@@ -296,10 +298,10 @@ class IdDeriver:
         return "evt_" + _base32(digest.digest())
 
 
-_position = Struct(">iq").pack
-_halves = Struct(">QQ").unpack
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+_position: Final = Struct(">iq").pack
+_halves: Final = Struct(">QQ").unpack
+_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS: Final = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 
 def _base32(digest: bytes) -> str:

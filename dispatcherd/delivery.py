@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 Headers = tuple[tuple[str, bytes], ...]
 """Kafka record headers as they came: names in order, values as bytes (never None: b"")."""
@@ -207,7 +207,8 @@ class Request(IntEnum):
     DISCARD = 2
 
 
-ANY_COMPANY = 1 << 30
+ANY_COMPANY: Final = 1 << 30
+_QUEUED: Final = Stage.QUEUED
 
 
 class Delivery:
@@ -248,7 +249,7 @@ class Delivery:
         """It has a row in `deliveries` (or one in the flush that is being gathered)."""
         self.company = ANY_COMPANY
         """It may share its next exchange with so many, itself counted."""
-        self.stage = Stage.QUEUED
+        self.stage = _QUEUED
         self.request: Request | None = None
         """Asked by an operator while it was in the air; acted upon when the attempt ends."""
         self.request_no: int | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from dispatcherd import __version__, log
 from dispatcherd.config.model import Config, EndpointConfig, RetryConfig
@@ -26,7 +26,7 @@ from dispatcherd.sign import Signer
 
 logger = log.get(__name__)
 
-_NO_ACCESS = Access()
+_NO_ACCESS: Final = Access()
 _T = TypeVar("_T")
 
 

@@ -24,8 +24,8 @@ _Scalar = str | int | float | bool
 _Test = Callable[[Any], bool]
 
 _MISSING: Final = object()
-_is_number = re.compile(rb"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,9})?").fullmatch
-_INDEX_DIGITS = 9
+_is_number: Final = re.compile(rb"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,9})?").fullmatch
+_INDEX_DIGITS: Final = 9
 
 
 def compile_filter(config: FilterConfig) -> Matcher:

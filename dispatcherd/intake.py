@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from aiokafka import TopicPartition
 
@@ -48,7 +48,7 @@ class Blocked(StrEnum):
     TYPES = "types"
 
 
-_SHORT_OF_ROOM = (Blocked.WINDOW, Blocked.MEMORY)
+_SHORT_OF_ROOM: Final = (Blocked.WINDOW, Blocked.MEMORY)
 
 
 @dataclass(slots=True)
@@ -76,7 +76,12 @@ class Intake:
         concurrency: ConcurrencyLimit,
         poke: Callable[[Lane], None],
     ) -> None:
-        self._limits = limits = config.limits
+        limits = config.limits
+        # Asked for each record, and the attributes of a model are slow.
+        self._window_deliveries = limits.window_deliveries
+        self._window_bytes = limits.window_bytes
+        self._memory_deliveries = limits.memory_deliveries
+        self._memory_bytes = limits.memory_bytes
         self._parking = parking
         self._quota = quota
         self._holds_excess = limits.at_owed_cap == "hold"
@@ -355,15 +360,14 @@ class Intake:
                 touched[number] = lane
 
     def _room(self, window: Window, count: int, size: int) -> Blocked | None:
-        limits = self._limits
         if window.deliveries and (
-            window.deliveries + count > limits.window_deliveries
-            or window.bytes + size > limits.window_bytes
+            window.deliveries + count > self._window_deliveries
+            or window.bytes + size > self._window_bytes
         ):
             return Blocked.WINDOW
         if self._deliveries and (
-            self._deliveries + count > limits.memory_deliveries
-            or self._bytes + size > limits.memory_bytes
+            self._deliveries + count > self._memory_deliveries
+            or self._bytes + size > self._memory_bytes
         ):
             return Blocked.MEMORY
         return None

@@ -10,12 +10,14 @@ be sent. Leaves out: sending (send), where the overflow goes (intake), and when 
 from __future__ import annotations
 
 from collections import deque
+from typing import Final
 
 from dispatcherd.delivery import Claim, Delivery, Endpoint, Key, Stage
 
-_NEVER = float("inf")
+_NEVER: Final = float("inf")
 # Looking up a member of an enum costs Python 3.11 70 ns each time.
-_QUEUED, _AIR = Stage.QUEUED, Stage.AIR
+_QUEUED: Final = Stage.QUEUED
+_AIR: Final = Stage.AIR
 
 
 class Lane:

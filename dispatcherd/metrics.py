@@ -7,11 +7,25 @@ out: names, labels and text format.
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import Final
 
 from dispatcherd.delivery import Outcome, OutcomeKind, Reason
 
-ATTEMPT_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-LATENCY_BOUNDS = (
+ATTEMPT_BOUNDS: Final[tuple[float, ...]] = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+)
+LATENCY_BOUNDS: Final[tuple[float, ...]] = (
     0.005,
     0.01,
     0.025,
@@ -26,9 +40,11 @@ LATENCY_BOUNDS = (
     3_600.0,
     86_400.0,
 )
-OTHER = "(other)"
-_REASONS = max(Reason) + 1
-_KINDS = max(OutcomeKind) + 1
+OTHER: Final = "(other)"
+_REASONS: Final = max(Reason) + 1
+_KINDS: Final = max(OutcomeKind) + 1
+# Compiled, a constant is read without a look into the module's dictionary.
+_bisect_left: Final = bisect_left
 
 
 class Histogram:
@@ -41,12 +57,12 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one value (seconds). One below 0 (a producer's clock may run ahead of ours) counts
-        as 0: a sum that falls would be a restart to Prometheus."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count one value (seconds), `times` over. One below 0 (a producer's clock may run ahead of
+        ours) counts as 0: a sum that falls would be a restart to Prometheus."""
+        self.counts[_bisect_left(self.bounds, value)] += times
         if value > 0:
-            self.total += value
+            self.total += value * times
 
 
 class EndpointMetrics:
@@ -62,11 +78,11 @@ class EndpointMetrics:
         self.durations = Histogram(ATTEMPT_BOUNDS)
         self.latencies = Histogram(LATENCY_BOUNDS)
 
-    def attempted(self, outcome: Outcome, seconds: float) -> None:
-        """One delivery's attempt ended."""
-        self.attempts[outcome.reason] += 1
-        self.outcomes[outcome.kind] += 1
-        self.durations.observe(seconds)
+    def attempted(self, outcome: Outcome, seconds: float, times: int = 1) -> None:
+        """The attempt of one delivery ended, or of so many that went out together."""
+        self.attempts[outcome.reason] += times
+        self.outcomes[outcome.kind] += times
+        self.durations.observe(seconds, times)
 
     def parked(self, reason: Reason) -> None:
         """One delivery was parked without an attempt."""

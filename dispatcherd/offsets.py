@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Final
 
 from dispatcherd.delivery import Claim, Delivery
 
-_NONE: AbstractSet[int] = frozenset()
-QUARANTINED = 0
+_NONE: Final[AbstractSet[int]] = frozenset()
+QUARANTINED: Final = 0
 """Stands for the endpoint of a record that goes to quarantine (surrogate keys start at 1)."""
 
 

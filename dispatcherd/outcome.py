@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 from dispatcherd.delivery import (
     ANY_COMPANY,
@@ -19,9 +20,10 @@ from dispatcherd.delivery import (
     RetryPolicy,
 )
 
-_OK = Outcome(OutcomeKind.DELIVERED, Reason.OK)
-_RESOURCES_SECONDS = 2.0
-_GONE = Outcome(OutcomeKind.REJECTED, Reason.GONE)
+OK: Final = Outcome(OutcomeKind.DELIVERED, Reason.OK)
+"""What a status of 2xx comes to, however often it was tried."""
+_RESOURCES_SECONDS: Final = 2.0
+_GONE: Final = Outcome(OutcomeKind.REJECTED, Reason.GONE)
 
 
 def decide(
@@ -38,7 +40,7 @@ def decide(
     attempts.
     """
     if response.failure is None and 200 <= response.status < 300:
-        return _OK
+        return OK
     return failed(response, response.failure or _reason(response.status), attempt_in_cycle, policy,
                   now_utc, draw)  # fmt: skip
 
@@ -80,7 +82,7 @@ def company(reason: Reason, attempt_in_cycle: int, max_events: int) -> int:
     return max(1, max_events >> 2 * min(attempt_in_cycle, 15))
 
 
-_REFUSALS = frozenset({Reason.STATUS_CLIENT_ERROR, Reason.STATUS_SERVER_ERROR})
+_REFUSALS: Final = frozenset({Reason.STATUS_CLIENT_ERROR, Reason.STATUS_SERVER_ERROR})
 
 
 def _reason(status: int) -> Reason:

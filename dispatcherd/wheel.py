@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
-_BITS = 8
-_SLOTS = 1 << _BITS
-_MASK = _SLOTS - 1
-_LEVELS = 4
-_SPAN = 1 << (_BITS * _LEVELS)
+_BITS: Final = 8
+_SLOTS: Final = 1 << _BITS
+_MASK: Final = _SLOTS - 1
+_LEVELS: Final = 4
+_SPAN: Final = 1 << (_BITS * _LEVELS)
 
 
 class Timer:

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import httptools
 
 from dispatcherd.delivery import Response
 
-_MOST_INTERIM = 32
-_MOST_RETRY_AFTER = 128
-_FRAMING_PER_BODY_BYTE = 16
+_MOST_INTERIM: Final = 32
+_MOST_RETRY_AFTER: Final = 128
+_FRAMING_PER_BODY_BYTE: Final = 16
 """A chunk of one byte is framed by five; whatever frames by more than this is up to no good."""
-_SHARED_BODY = 64
-_TIMEOUT = re.compile(rb"timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
+_SHARED_BODY: Final = 64
+_TIMEOUT: Final = re.compile(rb"timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
 
 
 class BadAnswer(Exception):

@@ -19,7 +19,7 @@ import random
 import ssl
 from collections.abc import Callable, Coroutine, Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import aiohttp.connector
@@ -36,8 +36,8 @@ from dispatcherd.exchange.seam import Flight, Idle, Target, origin
 from dispatcherd.pool import connector, own_addresses
 from dispatcherd.wheel import Timer, Wheel
 
-_SWEEP_SECONDS = 0.5
-_OPENED_PER_TURN = 4
+_SWEEP_SECONDS: Final = 0.5
+_OPENED_PER_TURN: Final = 4
 
 
 class _Opening:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import aiohttp.connector
 
@@ -25,13 +25,13 @@ from dispatcherd.exchange.classify import failed, printable
 from dispatcherd.exchange.seam import Flight, Target
 from dispatcherd.wheel import Timer, Wheel
 
-_JOINED_BYTES = 65_536
+_JOINED_BYTES: Final = 65_536
 """A request up to this size is joined and written at once: cheaper than a gathered write."""
-_MOST_REMEMBERED = 2_048
-_NEVER = float("inf")
+_MOST_REMEMBERED: Final = 2_048
+_NEVER: Final = float("inf")
 
-TIMED_OUT = "no whole answer by the deadline"
-INTERRUPTED = "dispatcherd is shutting down"
+TIMED_OUT: Final = "no whole answer by the deadline"
+INTERRUPTED: Final = "dispatcherd is shutting down"
 
 
 class Keeper(Protocol):
@@ -122,7 +122,9 @@ class HttpConnection:
             self._arm(deadline)
         size = len(body)
         if size <= _JOINED_BYTES:
-            self._write(b"%b%bcontent-length: %d\r\n\r\n%b" % (target.head, lines, size, body))
+            self._write(
+                b"".join((target.head, lines, b"content-length: ", b"%d" % size, b"\r\n\r\n", body))
+            )
         else:
             head = b"%b%bcontent-length: %d\r\n\r\n" % (target.head, lines, size)
             self.transport.writelines((head, body))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dispatcherd.delivery import Claim, Delivery, Headers, Key, Reason, Refused
 from dispatcherd.offsets import Progress
@@ -104,7 +104,7 @@ class HeldRange:
 AttemptRow = tuple[object, ...]
 """In the order of `flush.ATTEMPT_COLUMNS`."""
 
-_POSTGRES_EPOCH = 946_684_800
+_POSTGRES_EPOCH: Final = 946_684_800
 """2000-01-01 in Unix seconds: what a `timestamptz` counts its microseconds from."""
 
 
