@@ -62,6 +62,7 @@ def run(session: Session, result: Result) -> None:
             ("ack_p99_ms", "of which broker, p99", "ms"),
             ("behind_ms", "load behind schedule", "ms"),
             ("cpu_us", "dispatcherd", "µs"),
+            ("stolen_seconds", "stolen by the hypervisor", "s"),
         ),
     )
     for most in at_once:
@@ -112,11 +113,16 @@ def _once(
             sink.say("forget")
             before = clocks.mark()
             measures: Measures = {"rate": count / seconds, **publish(count, count / seconds)}
-            measures["cpu_us"] = between(before, clocks.mark())["subject"] / count * 1e6
+            used = between(before, clocks.mark())
+            measures["cpu_us"] = used["subject"] / count * 1e6
+            measures["stolen_seconds"] = used["stolen"]
             seen = sink.histogram()
             measures |= {key: percentile(seen, share) for key, share, _ in _SHOWN}
             by_load[_name(load, most)].append(measures)
-            session.say(f"    {load} %: p99 {measures['p99_ms']:.1f} ms")
+            session.say(
+                f"    {load} %: p99 {measures['p99_ms']:.1f} ms"
+                + (f", {used['stolen']:.1f} s stolen" if used["stolen"] >= 0.1 else "")
+            )
         subject.wait_settled()
         trial.check_arrivals(sink, signed=True)
         recorded = subject.verify()

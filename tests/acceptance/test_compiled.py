@@ -81,8 +81,8 @@ def test_the_compiled_modules_pass_the_tests_of_the_plain_ones() -> None:
     )  # fmt: skip
     assert said.stdout.strip().endswith("(compiled)"), said
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not (exchange and reference)",
-         *_SELECTION],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
+         "-k", "not (exchange and reference)", *_SELECTION],
         cwd=TREE, capture_output=True, text=True, timeout=900,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
