@@ -9,10 +9,12 @@ import sys
 from setuptools import setup
 
 # Only modules without coroutines: compiled ones (mypyc 2.4) corrupt memory where one waits while an
-# exception is being handled.
+# exception is being handled. Their constants are `Final`: C variables then, where other names of a
+# module are looked up in its dictionary each time.
 COMPILED = (
     "batch",
     "budget",
+    "complete",
     "concurrency",
     "decode",
     "delivery",

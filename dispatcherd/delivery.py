@@ -368,6 +368,11 @@ class Response:
     sent: bool = True
     """False when it is certain that no byte of the request reached a receiver."""
 
+    @property
+    def succeeded(self) -> bool:
+        """Standard Webhooks: 2xx alone is success."""
+        return self.failure is None and 200 <= self.status < 300
+
 
 @dataclass(slots=True, frozen=True)
 class Outcome:

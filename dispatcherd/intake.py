@@ -48,7 +48,7 @@ class Blocked(StrEnum):
     TYPES = "types"
 
 
-_SHORT_OF_ROOM: Final = (Blocked.WINDOW, Blocked.MEMORY)
+_SHORT_OF_ROOM: Final[tuple[Blocked, ...]] = (Blocked.WINDOW, Blocked.MEMORY)
 
 
 @dataclass(slots=True)

@@ -11,35 +11,11 @@ from typing import Final
 
 from dispatcherd.delivery import Outcome, OutcomeKind, Reason
 
-ATTEMPT_BOUNDS: Final[tuple[float, ...]] = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-)
+_UP_TO_A_SECOND: Final[tuple[float, ...]] = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+ATTEMPT_BOUNDS: Final[tuple[float, ...]] = (*_UP_TO_A_SECOND, 2.5, 5.0, 10.0, 30.0)
 LATENCY_BOUNDS: Final[tuple[float, ...]] = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    5.0,
-    30.0,
-    300.0,
-    3_600.0,
-    86_400.0,
-)
+    *_UP_TO_A_SECOND, 5.0, 30.0, 300.0, 3_600.0, 86_400.0
+)  # fmt: skip
 OTHER: Final = "(other)"
 _REASONS: Final = max(Reason) + 1
 _KINDS: Final = max(OutcomeKind) + 1

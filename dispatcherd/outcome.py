@@ -39,7 +39,7 @@ def decide(
     descriptors) one in seconds: the caller lets neither count as one of the cycle's
     attempts.
     """
-    if response.failure is None and 200 <= response.status < 300:
+    if response.succeeded:
         return OK
     return failed(response, response.failure or _reason(response.status), attempt_in_cycle, policy,
                   now_utc, draw)  # fmt: skip

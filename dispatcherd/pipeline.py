@@ -204,7 +204,7 @@ class Pipeline:
         """Who tells whom."""
         timers = self.timers
         timers.on_lag = self.sender.keep_pace
-        self.sender.on_retry = self.retries.schedule
+        self.sender.completion.on_retry = self.retries.schedule
         self.recorder.on_room = self.sender.unblock
         self.recorder.on_committed = self._committed
         handover = Handover(

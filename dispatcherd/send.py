@@ -1,40 +1,30 @@
-"""From lanes to receivers and back: who may send now, one exchange, what it came to.
+"""From lanes to receivers: who may send now, and one exchange after the other.
 
 An exchange that ends lets the same lane send its next one from within, on the same connection: no
 task, no future and no timer per delivery.
 
 Invariant: a place for each outcome is reserved before the exchange starts; an exchange that ended
 is recorded whatever became of its partition; a receiver's fault is a value and stops nothing.
-Leaves out: connections (exchange), what an answer means (outcome), timers of retries (retry).
+Leaves out: connections (exchange), and what comes of an attempt (complete).
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from dispatcherd import log
-from dispatcherd.batch import batch_id, encode, failed_members, greatest_version
+from dispatcherd.batch import batch_id, encode, greatest_version
+from dispatcherd.complete import Attempt, Completion
 from dispatcherd.concurrency import ConcurrencyLimit
-from dispatcherd.delivery import (
-    Delivery,
-    Hold,
-    Outcome,
-    OutcomeKind,
-    Reason,
-    Request,
-    Response,
-    Stage,
-)
+from dispatcherd.delivery import Reason, Response
 from dispatcherd.endpoints import Endpoints, Outlet
 from dispatcherd.exchange import Exchange
 from dispatcherd.lane import Lane
 from dispatcherd.metrics import EndpointMetrics, Metrics
-from dispatcherd.outcome import OK, company, decide, failed
 from dispatcherd.record.buffer import Buffer
 from dispatcherd.slots import HostSlots
 from dispatcherd.timers import Timers
@@ -42,14 +32,8 @@ from dispatcherd.timers import Timers
 logger = log.get(__name__)
 
 # Looking up a member of an enum costs Python 3.11 70 ns each time.
-_DELIVERED: Final = OutcomeKind.DELIVERED
-_INTERRUPTED: Final = Reason.INTERRUPTED
-_FENCED: Final = Hold.FENCED
-_GONE: Final = Stage.GONE
-_PARTIAL: Final = Reason.PARTIAL_FAILURE
 _RESOURCES: Final = Reason.RESOURCES
-_HUNG: Final = (Reason.TIMEOUT, Reason.CONNECT_TIMEOUT)
-_FIRST_ATTEMPT: Final = b"\r\nwebhook-attempt: 1"
+_HUNG: Final[tuple[Reason, ...]] = (Reason.TIMEOUT, Reason.CONNECT_TIMEOUT)
 _TURNS: Final = 16
 _QUICK_SECONDS: Final = 0.05
 """While others wait for its slot, a lane whose receiver answers quickly sends a few in a row: what
@@ -62,24 +46,17 @@ _EXCHANGES_PER_START: Final = 1 << 36
 """Exchange ids: the process start in the high bits, a counter in the low ones."""
 
 
-class _Exchange:
+class _Exchange(Attempt):
     """One exchange under way: the flight that the exchange module tells of its end."""
 
-    __slots__ = ("at", "batch", "id", "lane", "metrics", "outlet", "sender", "started", "turn")
+    __slots__ = ("outlet", "sender", "turn")
 
     def __init__(
         self, sender: Sender, lane: Lane, outlet: Outlet, metrics: EndpointMetrics
     ) -> None:
+        super().__init__(lane, metrics)
         self.sender = sender
-        self.lane = lane
         self.outlet = outlet
-        self.metrics = metrics
-        self.batch: list[Delivery] = []
-        self.id = 0
-        self.at = 0.0
-        """Unix seconds at which it began."""
-        self.started = 0.0
-        """The same moment, monotonic."""
         self.turn = 0
         """How many the lane has sent on this slot since it was given it."""
 
@@ -107,14 +84,13 @@ class Sender:
         self._exchange = exchange
         self._slots = slots
         self._buffer = buffer
+        self.completion = Completion(buffer)
         self._timers = timers
         self._metrics = metrics
         self._wall = wall
         self._next_exchange = incarnation * _EXCHANGES_PER_START
         self._blocked: dict[Lane, None] = {}
         self._wakers: dict[Lane, Callable[[], None]] = {}
-        self._failing: dict[Lane, set[Reason]] = {}
-        """Lanes whose last exchange got no answer, and what has been said of it since."""
         self._under_way: dict[_Exchange, None] = {}
         self._concurrency = concurrency
         self._hanging = 0
@@ -127,7 +103,6 @@ class Sender:
         it has that error."""
         self.open = False
         """False: nothing new is sent (not started, verifying epochs, or shutting down)."""
-        self.on_retry: Callable[[Delivery, float], None] = lambda delivery, due: None
         exchange.on_fault = self._fault
 
     # --- who may send now ------------------------------------------------------------------
@@ -176,7 +151,7 @@ class Sender:
         """The lane's endpoint is gone."""
         self._wakers.pop(lane, None)
         self._blocked.pop(lane, None)
-        self._failing.pop(lane, None)
+        self.completion.forget(lane)
 
     def unblock(self) -> None:
         """The recorder has room again."""
@@ -245,7 +220,7 @@ class Sender:
             outlet.signer.lines(webhook_id, int(at), body),
             b"x-webhook-version: ",
             version.encode("ascii"),
-            _FIRST_ATTEMPT if not attempts else b"\r\nwebhook-attempt: %d" % (attempts + 1),
+            b"\r\nwebhook-attempt: %d" % (attempts + 1),
         ]
         if single:
             lines += (b"\r\nx-webhook-type: ", event.type.encode("ascii"))
@@ -264,7 +239,7 @@ class Sender:
         now = self._timers.now()
         lane.in_air -= 1
         del self._under_way[exchange]
-        self._complete(exchange, response, now)
+        self.completion.complete(exchange, response, now)
         host = exchange.outlet.host
         exchange.turn += 1
         opened = False
@@ -293,101 +268,6 @@ class Sender:
         if not self._under_way:
             self.landed.set()
         self.poke(lane)
-
-    def _complete(self, exchange: _Exchange, response: Response, now: float) -> None:
-        lane = exchange.lane
-        if response.failure is not None or lane in self._failing:
-            self._note(lane, response)
-        refused: frozenset[str] | None = frozenset()
-        if response.failure is None and 200 <= response.status < 300:
-            if lane.endpoint.batch.max_events > 1:
-                refused = failed_members(response.body)
-            if refused is not None and not refused:
-                self._all_delivered(exchange, response.status, now)
-                return
-        policy = lane.endpoint.retry
-        at, took = exchange.at, now - exchange.started
-        draw = random.random()  # one for the batch: what failed together is due together
-        metrics = exchange.metrics
-        for delivery in exchange.batch:
-            delivery.attempts += 1
-            number = delivery.attempts - delivery.cycle_start
-            if refused is None or delivery.event.id in refused:
-                outcome = failed(response, _PARTIAL, number, policy, at + took, draw)
-            else:
-                outcome = decide(response, number, policy, at + took, draw)
-            if outcome.reason is _INTERRUPTED or outcome.reason is _RESOURCES:
-                delivery.cycle_start += 1  # ours to answer for: it does not count
-            if outcome.kind is not _DELIVERED and len(exchange.batch) > 1:
-                max_events = lane.endpoint.batch.max_events
-                delivery.company = company(outcome.reason, number, max_events)
-            metrics.attempted(outcome, took)
-            if outcome.kind is _DELIVERED and delivery.event.appended_at:
-                metrics.latencies.observe(at + took - delivery.event.appended_at)
-            self._buffer.attempt(
-                delivery, exchange.id, at, took, response.status, outcome, response.sent
-            )
-            self._settle(lane, delivery, outcome, response.status, now)
-
-    def _all_delivered(self, exchange: _Exchange, status: int, now: float) -> None:
-        """The hot path, of what `_complete` does: the same came of the whole batch."""
-        at, took = exchange.at, now - exchange.started
-        metrics, buffer = exchange.metrics, self._buffer
-        metrics.attempted(OK, took, len(exchange.batch))
-        for delivery in exchange.batch:
-            delivery.attempts += 1
-            event = delivery.event
-            if event.appended_at:
-                metrics.latencies.observe(at + took - event.appended_at)
-            buffer.attempt(delivery, exchange.id, at, took, status, OK, True)
-            if event.claim.hold is _FENCED:
-                delivery.stage = _GONE
-            else:
-                buffer.delivered(delivery)
-
-    def _note(self, lane: Lane, response: Response) -> None:
-        """Log each way in which an endpoint cannot be reached once, and once that it can again."""
-        if response.failure is None:
-            del self._failing[lane]
-            logger.info("endpoint_reached_again", endpoint=lane.endpoint.name)
-        elif response.failure is not _INTERRUPTED:
-            said = self._failing.setdefault(lane, set())
-            if response.failure not in said:
-                said.add(response.failure)
-                logger.warning(
-                    "endpoint_not_reached",
-                    endpoint=lane.endpoint.name,
-                    reason=response.failure.word,
-                    detail=response.detail,
-                )
-
-    def _settle(
-        self, lane: Lane, delivery: Delivery, outcome: Outcome, status: int, now: float
-    ) -> None:
-        """What an outcome means for the delivery, and for what an operator asked meanwhile."""
-        if delivery.event.claim.hold is _FENCED:
-            delivery.stage = _GONE
-            return
-        buffer = self._buffer
-        if outcome.kind is _DELIVERED:
-            buffer.delivered(delivery)
-            return
-        if delivery.request is Request.DISCARD:
-            buffer.discard(delivery, delivery.request_no)
-            return
-        due = now + outcome.delay_seconds
-        if delivery.request is Request.RETRY:
-            delivery.cycle_start = delivery.attempts
-            due = now
-        elif outcome.kind is not OutcomeKind.RETRY or lane.removed:
-            reason = Reason.ENDPOINT_REMOVED if lane.removed else outcome.reason
-            buffer.bury(delivery, reason, status)
-            lane.owed[delivery.key] = delivery
-            return
-        buffer.owe(delivery, due, outcome.reason, status)
-        delivery.request = None
-        lane.owed[delivery.key] = delivery
-        self.on_retry(delivery, due)
 
     # --- ending ----------------------------------------------------------------------------
 

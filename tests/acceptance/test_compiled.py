@@ -53,8 +53,7 @@ def _need_compiler() -> None:
         pytest.skip(why)
 
 
-def test_compiled_modules_hold_no_coroutines() -> None:
-    """mypyc 2.4 corrupts memory where one waits while an exception is being handled."""
+def _compiled_sources() -> dict[str, ast.Module]:
     tree = ast.parse((ROOT / "setup.py").read_text())
     [listed] = [
         ast.literal_eval(node.value)
@@ -62,10 +61,28 @@ def test_compiled_modules_hold_no_coroutines() -> None:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COMPILED"
     ]
     assert len(listed) > 15
-    for name in listed:
-        source = ast.parse((ROOT / "dispatcherd" / f"{name}.py").read_text())
+    return {n: ast.parse((ROOT / "dispatcherd" / f"{n}.py").read_text()) for n in listed}
+
+
+def test_compiled_modules_hold_no_coroutines() -> None:
+    """mypyc 2.4 corrupts memory where one waits while an exception is being handled."""
+    for name, source in _compiled_sources().items():
         waiting = [n.name for n in ast.walk(source) if isinstance(n, ast.AsyncFunctionDef)]
         assert not waiting, f"{name}: {waiting}"
+
+
+def test_constant_tuples_of_compiled_modules_are_of_any_length_to_the_compiler() -> None:
+    """mypyc 2.4 leaves a longer one unset whose length is part of its type, and tells only when it
+    is read."""
+    for name, source in _compiled_sources().items():
+        inferred = [
+            ast.unparse(node.target)
+            for node in source.body
+            if isinstance(node, ast.AnnAssign)
+            and ast.unparse(node.annotation) == "Final"
+            and isinstance(node.value, ast.Tuple)
+        ]
+        assert not inferred, f"{name}: annotate as Final[tuple[..., ...]]: {inferred}"
 
 
 def test_the_compiled_modules_pass_the_tests_of_the_plain_ones() -> None:

@@ -63,6 +63,20 @@ def test_a_latency_below_zero_does_not_spoil_the_sum(value: float) -> None:
     assert histogram.total == 2.0
 
 
+@given(value=st.floats(0, 1e6), times=st.integers(1, 1_000))
+def test_a_value_counted_so_many_times_over_is_that_value_so_many_times(
+    value: float, times: int
+) -> None:
+    together, apart = Metrics().endpoint("shop"), Metrics().endpoint("shop")
+    together.attempted(OK, value, times)
+    for _ in range(times):
+        apart.attempted(OK, value)
+    assert together.attempts == apart.attempts
+    assert together.outcomes == apart.outcomes
+    assert together.durations.counts == apart.durations.counts
+    assert together.durations.total == pytest.approx(apart.durations.total)
+
+
 def test_bounds_rise() -> None:
     for bounds in (ATTEMPT_BOUNDS, LATENCY_BOUNDS):
         assert list(bounds) == sorted(set(bounds))
