@@ -18,6 +18,8 @@ from bench.parts import Parts
 
 _ALL = sorted(os.sched_getaffinity(0))
 _SUBJECT, _OTHERS = (set(_ALL[-1:]), set(_ALL[:-1])) if len(_ALL) > 1 else (set(_ALL), set(_ALL))
+OTHER_CORES = len(_OTHERS)
+"""How many all else shares."""
 
 
 @contextlib.contextmanager

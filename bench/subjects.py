@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -172,6 +172,10 @@ class DaemonSubject:
                 self._owed,
             )
         )
+
+    def published(self, events: int) -> None:
+        """No more than so many of the plan's events were, after all."""
+        self._plan = replace(self._plan, events=events)
 
     def wait_settled(self, seconds: float = 60) -> None:
         """Until `settled`. Raises Loss."""

@@ -52,6 +52,17 @@ def filled(session: Session, plan: Plan) -> str:
     return topic
 
 
+def drain_rate(session: Session) -> float:
+    """Deliveries a second to one endpoint; measured once in a session."""
+    if not session.drain_rate:
+        case = Case(Plan(session.size(200_000, 10_000)), Setup())
+        topic = filled(session, case.plan)
+        session.drain_rate = once(session, topic, case)["per_second"]
+        session.parts.kafka.delete_topic(topic)
+        session.say(f"  drain rate: {session.drain_rate:,.0f}/s")
+    return session.drain_rate
+
+
 def run(session: Session, result: Result) -> None:
     """See the module."""
     variants, topics = {}, []

@@ -18,7 +18,7 @@ from bench.load import Plan
 from bench.native import Sink
 from bench.results import Drawing, Line, Result, medians
 from bench.sampling import Sampler
-from bench.scenarios.latency import drain_rate
+from bench.scenarios.drain import drain_rate
 from bench.session import Measures, Session
 from bench.subjects import DaemonSubject, Setup, memory_bytes, wait_until_delivered
 
