@@ -21,7 +21,7 @@ import yaml
 from bench import cpu
 from bench.native import Missing, Sink
 from tests.rig import kafka as kafka_rig
-from tests.rig.kafka import LIBRARIES, KafkaBroker
+from tests.rig.kafka import KafkaBroker
 from tests.rig.postgres import Database, PostgresServer
 
 _SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB", "max_connections": "100"}
@@ -31,8 +31,7 @@ _SETTINGS = {"shared_buffers": "512MB", "max_wal_size": "4GB", "max_connections"
 class BenchBroker(KafkaBroker):
     """The tests' broker with the heap and the compiler of a production one."""
 
-    def _command(self, *arguments: str) -> list[str]:
-        return ["java", "-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-cp", f"{LIBRARIES}/*", *arguments]
+    java = ("-Xms1g", "-Xmx1g", "-XX:+UseG1GC")
 
     @property
     def pid(self) -> int:
