@@ -8,7 +8,6 @@ out: fetching (consume), sending, and the durable side of parking (record).
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -56,7 +55,7 @@ class Fetched:
     """Records of one partition that wait to be taken in; the first may be decoded already."""
 
     tenure: Tenure
-    records: deque[Record]
+    records: list[Record]
     head: tuple[Event, Any] | Refused | None = None
 
 
@@ -108,7 +107,7 @@ class Intake:
 
     def add(self, tenure: Tenure, records: list[Record]) -> None:
         """Fetched records of a partition that has nothing waiting."""
-        self.fetched[tenure.tp] = Fetched(tenure, deque(records))
+        self.fetched[tenure.tp] = Fetched(tenure, records)
         self._metrics.records_consumed += len(records)
 
     def forget(self, tps: Iterable[TopicPartition]) -> None:
@@ -149,25 +148,30 @@ class Intake:
         if window.claim.hold is not Hold.ACTIVE:
             records.clear()
             return None
-        while records:
-            record = records[0]
+        blocked: Blocked | None = None
+        count = len(records)
+        taken = 0
+        while taken < count:
+            record = records[taken]
             if tenure.expected is not None and not self._same_topic(tenure, record):
                 records.clear()
                 return None
-            if not window.wanted(record.offset):
-                if record.offset >= window.position:
-                    window.skip_to(record.offset + 1)
-            else:
+            offset: int = record.offset
+            if window.wanted(offset):
                 blocked = self._take_record(fetched, record, now, touched)
                 if blocked is not None:
-                    return blocked
-            if len(records) == 1:
-                window.mark(record.offset, fingerprint(record))
-            records.popleft()
+                    break
+            elif offset >= window.position:
+                window.skip_to(offset + 1)
+            taken += 1
             fetched.head = None
-        if window.dirty:
-            self._buffer.touch()
-        return None
+        if blocked is None:
+            if records:
+                window.mark(records[-1].offset, fingerprint(records[-1]))
+            if window.dirty:
+                self._buffer.touch()
+        del records[:taken]
+        return blocked
 
     def _same_topic(self, tenure: Tenure, record: Record) -> bool:
         assert tenure.expected is not None
@@ -291,6 +295,12 @@ class Intake:
             self._metrics.events -= 1
             return blocked
         full = self._quota.full
+        if len(wanted) == 1 and not before and not full:
+            endpoint = wanted[0]
+            lane = self._endpoints.lanes[endpoint.id]
+            if not endpoint.held and not self._overflow.stuck(lane, now) and lane.has_room(size):
+                self._queue_single(window, event, lane, now, touched)
+                return None
         if full and self._stops_at_cap and any(endpoint.id in full for endpoint in wanted):
             self._metrics.events -= 1
             return Blocked.OWED
@@ -310,21 +320,22 @@ class Intake:
         if overflow and not self._buffer.try_reserve(len(overflow), len(overflow) * size):
             self._metrics.events -= 1
             return Blocked.UNRECORDED
-        if len(wanted) > 1 or before or overflow or full:
-            self._queue(window, event, wanted, overflow, now, touched)
-            return None
-        # The hot path, of what `_queue` does: one endpoint, and room in its lane.
-        endpoint = wanted[0]
-        delivery = Delivery(event, endpoint.id, now)
-        window.add_single(event.offset, delivery, now, size)
+        self._queue(window, event, wanted, overflow, now, touched)
+        return None
+
+    def _queue_single(
+        self, window: Window, event: Event, lane: Lane, now: float, touched: dict[int, Lane]
+    ) -> None:
+        """The hot path, of what `_queue` does: one endpoint, and room in its lane."""
+        number = lane.endpoint.id
+        delivery = Delivery(event, number, now)
+        window.add_single(event.offset, delivery, now, event.size)
         self._deliveries += 1
-        self._bytes += size
+        self._bytes += event.size
         self._metrics.deliveries_routed += 1
-        lane = lanes[endpoint.id]
         lane.offer(delivery)
         self._overflow.offered(lane, now)
-        touched[endpoint.id] = lane
-        return None
+        touched[number] = lane
 
     def _queue(
         self,

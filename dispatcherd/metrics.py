@@ -6,7 +6,6 @@ out: names, labels and text format.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import Final
 
 from dispatcherd.delivery import Outcome, OutcomeKind, Reason
@@ -19,8 +18,6 @@ LATENCY_BOUNDS: Final[tuple[float, ...]] = (
 OTHER: Final = "(other)"
 _REASONS: Final = max(Reason) + 1
 _KINDS: Final = max(OutcomeKind) + 1
-# Compiled, a constant is read without a look into the module's dictionary.
-_bisect_left: Final = bisect_left
 
 
 class Histogram:
@@ -36,7 +33,12 @@ class Histogram:
     def observe(self, value: float, times: int = 1) -> None:
         """Count one value (seconds), `times` over. One below 0 (a producer's clock may run ahead of
         ours) counts as 0: a sum that falls would be a restart to Prometheus."""
-        self.counts[_bisect_left(self.bounds, value)] += times
+        index = 0
+        for bound in self.bounds:  # compiled, a third of what a search by halves takes
+            if value <= bound:
+                break
+            index += 1
+        self.counts[index] += times
         if value > 0:
             self.total += value * times
 

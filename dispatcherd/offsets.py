@@ -125,6 +125,8 @@ class Window:
         """Whether a fetched record is to be taken in: it was not before, and is not settled."""
         if offset < self.position:
             return False
+        if not self._known:
+            return True
         index = bisect_right(self._known_starts, offset) - 1
         return index < 0 or offset >= self._known[index][1]
 

@@ -132,7 +132,10 @@ class Sender:
                 lane.queued = True
                 return
             metrics = self._metrics.endpoint(lane.endpoint.name)
-            if not self._begin(_Exchange(self, lane, outlet, metrics), now):
+            exchange = _Exchange(self, lane, outlet, metrics)
+            self._under_way[exchange] = None
+            if not self._begin(exchange, now):
+                del self._under_way[exchange]
                 self._slots.give(outlet.host)
                 return
 
@@ -178,7 +181,7 @@ class Sender:
     def _starved(self, response: Response) -> None:
         """No more at once than there are descriptors for: what waits in lanes waits for
         Kafka's backpressure, and is not failed one by one."""
-        limit = self._concurrency.starved(len(self._under_way))
+        limit = self._concurrency.starved(len(self._under_way) - 1)  # without this one
         self._slots.resize(limit)
         now = self._timers.now()
         if now - self._starved_at > _SHORTAGE_SECONDS:
@@ -226,7 +229,6 @@ class Sender:
             lines += (b"\r\nx-webhook-type: ", event.type.encode("ascii"))
         lines.append(b"\r\n")
         lane.in_air += 1
-        self._under_way[exchange] = None
         self._exchange.post(
             outlet.target, b"".join(lines), body, now + endpoint.timeout_seconds, exchange
         )
@@ -238,8 +240,11 @@ class Sender:
         lane = exchange.lane
         now = self._timers.now()
         lane.in_air -= 1
-        del self._under_way[exchange]
-        self.completion.complete(exchange, response, now)
+        try:
+            self.completion.complete(exchange, response, now)
+        except BaseException:
+            del self._under_way[exchange]
+            raise
         host = exchange.outlet.host
         exchange.turn += 1
         opened = False
@@ -264,6 +269,7 @@ class Sender:
             if opened:
                 self.poke(lane)
             return
+        del self._under_way[exchange]
         self._slots.give(host)
         if not self._under_way:
             self.landed.set()

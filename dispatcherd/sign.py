@@ -36,6 +36,9 @@ class Signer:
         usual = self._standard and len(self._keys) == 1 and self._hex_header is None
         self._only = first if usual else None
         """The key, where there is one HMAC key and nothing else to write."""
+        self._second = -1
+        self._moment = b""
+        """The last timestamp, in digits: made once a second."""
 
     def headers(self, webhook_id: str, timestamp: int, body: bytes) -> list[tuple[str, str]]:
         """The headers that identify and sign one request; `timestamp` in Unix seconds.
@@ -70,7 +73,9 @@ class Signer:
         if only is None:
             pairs = self.headers(webhook_id, timestamp, body)
             return "".join([f"{name}: {value}\r\n" for name, value in pairs]).encode("ascii")
-        identity, moment = webhook_id.encode("ascii"), b"%d" % timestamp
+        if timestamp != self._second:
+            self._second, self._moment = timestamp, b"%d" % timestamp
+        identity, moment = webhook_id.encode("ascii"), self._moment
         mac = only.copy()
         mac.update(b"".join((identity, b".", moment, b".")))
         mac.update(body)

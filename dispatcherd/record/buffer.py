@@ -156,7 +156,7 @@ class Buffer:
         if delivery.owed:
             self._operate(delivery, _DELETE, 0.0, _OK, 0)
         else:
-            self._settle(delivery)
+            self._open.settled.append(delivery)
         if not self.awake:
             self._wake()
 
@@ -195,7 +195,7 @@ class Buffer:
         window.add(offset, {QUARANTINED: None}, now, 0)
         row = QuarantineRow.cut(window.claim, offset, refused, key, value, headers, keep_bytes)
         self._open.quarantine.append(row)
-        self._open.settled.append((window.claim, offset, QUARANTINED))
+        self._open.settled_apart.append((window.claim, offset, QUARANTINED))
         self._open.rows += 1
         self._open.bytes += len(row.value or b"")
         self._wake()
@@ -205,7 +205,7 @@ class Buffer:
         later. The record must be in the window already; that settles it for Kafka's sake."""
         grown = self.holding.extend(window.claim, endpoint_id, offset)
         self._open.held[grown.key] = grown
-        self._open.settled.append((window.claim, offset, endpoint_id))
+        self._open.settled_apart.append((window.claim, offset, endpoint_id))
         self._wake()
 
     def reread(self, held: HeldRange) -> None:
@@ -228,10 +228,6 @@ class Buffer:
         self.windows.pop(claim, None)
         self.holding.forget(claim)
 
-    def _settle(self, delivery: Delivery) -> None:
-        event = delivery.event
-        self._open.settled.append((event.claim, event.offset, delivery.endpoint_id))
-
     def _operate(
         self,
         delivery: Delivery,
@@ -244,7 +240,7 @@ class Buffer:
         first = not delivery.owed
         if first:
             delivery.owed = True
-            self._settle(delivery)
+            self._open.settled.append(delivery)
         operation = Operation(delivery, change, due, reason, status, first)
         operation.request_no = request_no
         if request_no is None and delivery.request is not None:
@@ -289,9 +285,19 @@ class Buffer:
     def settle(self) -> None:
         """What has been handed in leaves the windows, and their room is free; `freeze` does it
         otherwise. Its rows stay gathered, and no watermark is durable before they are."""
-        settled, self._open.settled = self._open.settled, []
-        windows = self.windows
-        for claim, offset, endpoint_id in settled:
+        gathering, windows = self._open, self.windows
+        settled, gathering.settled = gathering.settled, []
+        claim: Claim | None = None
+        window: Window | None = None
+        for delivery in settled:
+            event = delivery.event
+            if event.claim is not claim:
+                claim = event.claim
+                window = windows.get(claim)
+            if window is not None:
+                window.settle(event.offset, delivery.endpoint_id)
+        apart, gathering.settled_apart = gathering.settled_apart, []
+        for claim, offset, endpoint_id in apart:
             window = windows.get(claim)
             if window is not None:
                 window.settle(offset, endpoint_id)

@@ -120,8 +120,10 @@ class Gathering:
 
     attempts: list[AttemptRow] = field(default_factory=list)
     operations: dict[Key, Operation] = field(default_factory=dict)
-    settled: list[tuple[Claim, int, int]] = field(default_factory=list)
-    """(claim, offset, endpoint): settled for the first time by what is gathered here."""
+    settled: list[Delivery] = field(default_factory=list)
+    """Settled for the first time by what is gathered here."""
+    settled_apart: list[tuple[Claim, int, int]] = field(default_factory=list)
+    """(claim, offset, endpoint): likewise, of what is no delivery."""
     quarantine: list[QuarantineRow] = field(default_factory=list)
     held: dict[Key, HeldRange] = field(default_factory=dict)
     """Ranges begun or extended."""
@@ -151,6 +153,7 @@ class Gathering:
             self.attempts
             or self.operations
             or self.settled
+            or self.settled_apart
             or self.quarantine
             or self.held
             or self.progress
