@@ -78,12 +78,14 @@ def main(
     if unknown:
         raise click.BadParameter(f"{', '.join(unknown)}; there are: {', '.join(SCENARIOS)}, all")
     from bench import session
+    from bench.compared import compared
 
     # So that the parts are stopped also when the bench is ended from outside.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     modules = [importlib.import_module(f"bench.scenarios.{name}") for name in names]
     report = session.report(modules, quick, runs, console)
+    report.results += compared(report.results)
     table.show(report, console)
     _write(report, out)
     if path is not None:
@@ -93,13 +95,18 @@ def main(
 
 def _report_again(files: list[Path], out: Path) -> None:
     """Merge results of several runs (a later file's scenario replaces an earlier one's)."""
+    from bench.compared import NAME as COMPARED
+    from bench.compared import compared
+
     if not files:
         raise click.UsageError("report wants the results.json of one or more runs")
     loaded = [results.load(file) for file in files]
     merged = {result.scenario: result for report in loaded for result in report.results}
+    merged.pop(COMPARED, None)
     last = loaded[-1]
     quick = any(report.quick for report in loaded)
     report = results.Report(last.started_at, quick, last.machine, list(merged.values()))
+    report.results += compared(report.results)
     table.show(report, console)
     _write(report, out)
 
