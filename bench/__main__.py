@@ -103,9 +103,10 @@ def _report_again(files: list[Path], out: Path) -> None:
     loaded = [results.load(file) for file in files]
     merged = {result.scenario: result for report in loaded for result in report.results}
     merged.pop(COMPARED, None)
+    in_order = sorted(merged.values(), key=lambda result: SCENARIOS.index(result.scenario))
     last = loaded[-1]
     quick = any(report.quick for report in loaded)
-    report = results.Report(last.started_at, quick, last.machine, list(merged.values()))
+    report = results.Report(last.started_at, quick, last.machine, in_order)
     report.results += compared(report.results)
     table.show(report, console)
     _write(report, out)

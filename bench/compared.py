@@ -11,7 +11,7 @@ from bench.results import Drawing, Line, Result, medians
 from bench.scenarios import baseline, drain, limit, peers
 
 NAME = "compared"
-_TITLE = "CPU of a signed delivery, as a multiple of dispatcherd's"
+_TITLE = "CPU each, as a multiple of dispatcherd's signed, recorded delivery"
 _BESIDE = (
     (limit, limit.IN_C, "loop in C: the same bytes, nothing else"),
     (limit, limit.IN_PYTHON, "loop in Python: the same bytes"),

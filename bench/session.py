@@ -1,8 +1,9 @@
 """Running scenarios: parts shared between them, progress while they run, runs interleaved.
 
 Invariant: the variants of a scenario take turns, run by run, so that a slow minute of the machine
-hits all of them, and each run knows the pace that the machine had; a scenario that fails says why
-and does not stop the next one.
+hits all of them; each run knows the pace that the machine had, and is made again where the
+hypervisor took more than a tenth of a core; a scenario that fails says why and does not stop the
+next one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +23,7 @@ from bench.native import Missing
 from bench.pace import Pace
 from bench.parts import Parts
 from bench.results import PACE, Report, Result
+from bench.stolen import SHARE, TOLERATED_SHARE, least_robbed
 from bench.subjects import Loss
 
 Measures = dict[str, Any]
@@ -107,13 +110,17 @@ class Session:
                 self._label = f"{result.scenario}, {name}, run {run + 1} of {runs}"
                 self.tell("starting")
                 started = time.monotonic()
-                self._pace.take()
-                measures = variants[name]()
-                measures[PACE] = self._pace.take()
+                measures = least_robbed(partial(self._paced, variants[name]), SHARE)
                 found[name].append(measures)
                 result.runs.append({"variant": name, "run": run + 1, **measures})
                 self.say(f"  {name}: {_brief(measures)} ({time.monotonic() - started:.0f} s)")
         return found
+
+    def _paced(self, variant: Variant) -> Measures:
+        self._pace.take()
+        measures = variant()
+        measures[PACE] = self._pace.take()
+        return measures
 
 
 def _brief(measures: Measures) -> str:
@@ -134,6 +141,12 @@ def _note_noise(result: Result) -> None:
     if shares and max(shares) > _NOISE:
         result.notes.append(
             f"The machine was not quiet: other programs took up to {max(shares):.2f} cores."
+        )
+    robbed = [run[SHARE] for run in result.runs if run.get(SHARE, 0.0) > TOLERATED_SHARE]
+    if robbed:
+        result.notes.append(
+            f"The hypervisor took up to {max(robbed):.2f} cores, also when {len(robbed)} of the "
+            "runs were made again."
         )
     paces = [run[PACE] for run in result.runs if PACE in run]
     if paces and max(paces) > _UNEVEN * min(paces):

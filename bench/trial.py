@@ -19,6 +19,7 @@ from bench.cpu import Mark, Meter, between
 from bench.load import Plan
 from bench.native import Sink
 from bench.parts import Parts
+from bench.stolen import SHARE
 from bench.subjects import SECRET, Loss, Subject, memory_bytes
 
 STALL_SECONDS = 60.0
@@ -124,7 +125,7 @@ def _measures(
         "kafka_us": used["kafka"] / deliveries * 1e6,
         "sink_us": used["sink"] / deliveries * 1e6,
         "others_share": used["others"] / used["wall"],
-        "stolen_share": used["stolen"] / used["wall"],
+        SHARE: used["stolen"] / used["wall"],
         "startup_cpu_seconds": first.parts["subject"],
         "peak_mb": peak / 1e6,
         "requests": count["requests"],

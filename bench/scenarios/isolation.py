@@ -22,7 +22,7 @@ from bench.load import Plan, prefill
 from bench.native import percentile
 from bench.results import Drawing, Line, Result, medians
 from bench.session import Measures, Session
-from bench.stolen import least_robbed
+from bench.stolen import SECONDS, TAKES, least_robbed
 from bench.subjects import DaemonSubject, Setup, memory_bytes
 from bench.warming import warm_broker
 
@@ -106,7 +106,7 @@ def _once(
         done += amount
         seen = sink.histogram(0)
         return {
-            "stolen_seconds": machine_seconds()[1] - stolen_before,
+            SECONDS: machine_seconds()[1] - stolen_before,
             **{f"p{p}_ms": percentile(seen, p / 100) for p in (50, 99)},
         }
 
@@ -117,12 +117,12 @@ def _once(
         for load in LOADS:
             rate = found["per_second"] * load / 100
             take(rate, seconds / 4)  # a warm-up
-            measures = least_robbed(partial(take, rate, seconds))
+            measures = least_robbed(partial(take, rate, seconds), SECONDS)
             found[f"rate_{load}"] = rate
             found |= {f"{key}_at_{load}": value for key, value in measures.items()}
             session.say(
-                f"    {load} %: p99 {measures['p99_ms']:.1f} ms, sent {measures['sendings']} times"
-                f", {measures['stolen_seconds']:.2f} s stolen"
+                f"    {load} %: p99 {measures['p99_ms']:.1f} ms, sent {measures[TAKES]} times"
+                f", {measures[SECONDS]:.2f} s stolen"
             )
         trial.check_arrivals(sink, signed=True)
         subject.abrupt = True

@@ -26,7 +26,7 @@ from bench.parts import Parts
 from bench.results import Drawing, Line, Result, medians
 from bench.scenarios.drain import Case, filled, once
 from bench.session import Measures, Session
-from bench.stolen import least_robbed
+from bench.stolen import SECONDS, TAKES, least_robbed
 from bench.subjects import DaemonSubject, Setup, wait_until_delivered
 from bench.warming import warm_broker
 
@@ -61,8 +61,8 @@ def run(session: Session, result: Result) -> None:
             ("cpu_us", "dispatcherd", "µs"),
             ("own_core", "its core, busy", "%"),
             ("other_cores", "all other cores, busy", "%"),
-            ("stolen_seconds", "stolen by the hypervisor", "s"),
-            ("sendings", "sent", "times"),
+            (SECONDS, "stolen by the hypervisor", "s"),
+            (TAKES, "sent", "times"),
         ),
     )
     for most in at_once:
@@ -111,7 +111,7 @@ class _Loads:
         used = between(before, self._clocks.mark())
         found["cpu_us"] = used["subject"] / int(rate * seconds) * 1e6
         found["own_core"] = used["subject"] / used["wall"] * 100
-        found["stolen_seconds"] = used["stolen"]
+        found[SECONDS] = used["stolen"]
         others = sum(v for k, v in used.items() if k not in ("subject", "stolen", "wall"))
         found["other_cores"] = others / used["wall"] / OTHER_CORES * 100
         seen = self.parts.sink.histogram()
@@ -145,11 +145,11 @@ def _take(
         loads.publish(rate / 4, seconds / 4)  # a warm-up
         for load in LOADS:
             session.tell(f"{load} % of the drain rate")
-            measures = least_robbed(partial(loads.measure, rate * load / 100, seconds))
+            measures = least_robbed(partial(loads.measure, rate * load / 100, seconds), SECONDS)
             by_load[_name(load, most)].append(measures)
             session.say(
-                f"    {load} %: p99 {measures['p99_ms']:.1f} ms, sent {measures['sendings']} times"
-                f", {measures['stolen_seconds']:.2f} s stolen"
+                f"    {load} %: p99 {measures['p99_ms']:.1f} ms, sent {measures[TAKES]} times"
+                f", {measures[SECONDS]:.2f} s stolen"
             )
         subject.published(loads.done)
         subject.wait_settled()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 from bench import trial
+from bench.cpu import machine_seconds
 from bench.load import Plan
 from bench.native import ROOT, built
 from bench.results import Drawing, Line, Result, medians
 from bench.scenarios.drain import filled
 from bench.session import Measures, Session
+from bench.stolen import SHARE
 from bench.subjects import SECRET, DaemonSubject, Loss, Setup
 
 DAEMON, IN_C, IN_PYTHON = "dispatcherd", "loop in C", "loop in Python"
@@ -61,6 +64,7 @@ def _loop(
 ) -> Measures:
     sink = session.parts.sink
     sink.reset(0)
+    stolen, started = machine_seconds()[1], time.monotonic()
     done = subprocess.run(
         [*program, str(sink.port), str(connections), str(count), str(file), *more],
         capture_output=True, text=True, timeout=300, check=False, cwd=ROOT,
@@ -71,6 +75,7 @@ def _loop(
     if sink.count()["answered"] < count:
         raise Loss(f"{program[-1]}: {sink.count()['answered']} of {count} answered")
     return {
+        SHARE: (machine_seconds()[1] - stolen) / (time.monotonic() - started),
         "cpu_us": cost["cpu_seconds"] / count * 1e6,
         "per_cpu_second": count / cost["cpu_seconds"],
         "per_second": count / cost["wall_seconds"],

@@ -18,6 +18,7 @@ PAGES = {
     ROOT / "README.md": DOCS / "index.md",
     ROOT / "CHANGELOG.md": DOCS / "reference" / "changelog.md",
     ROOT / "bench" / "README.md": DOCS / "reference" / "bench.md",
+    ROOT / "bench" / "published" / "results.md": DOCS / "reference" / "bench-results.md",
     ROOT / "examples" / "MATRIX.md": DOCS / "reference" / "matrix.md",
     ROOT / "examples" / "README.md": DOCS / "reference" / "samples.md",
     ROOT / "examples" / "receivers" / "README.md": DOCS / "reference" / "sample-receivers.md",
