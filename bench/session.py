@@ -145,8 +145,8 @@ def _note_noise(result: Result) -> None:
     robbed = [run[SHARE] for run in result.runs if run.get(SHARE, 0.0) > TOLERATED_SHARE]
     if robbed:
         result.notes.append(
-            f"The hypervisor took up to {max(robbed):.2f} cores, also when {len(robbed)} of the "
-            "runs were made again."
+            f"The hypervisor took up to {max(robbed):.2f} cores in {len(robbed)} of "
+            f"{len(result.runs)} runs, however often they were made."
         )
     paces = [run[PACE] for run in result.runs if PACE in run]
     if paces and max(paces) > _UNEVEN * min(paces):
