@@ -34,7 +34,7 @@ class Histogram:
         """Count one value (seconds), `times` over. One below 0 (a producer's clock may run ahead of
         ours) counts as 0: a sum that falls would be a restart to Prometheus."""
         index = 0
-        for bound in self.bounds:  # compiled, a third of what a search by halves takes
+        for bound in self.bounds:  # compiled, half of what a search by halves takes
             if value <= bound:
                 break
             index += 1

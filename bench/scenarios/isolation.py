@@ -22,7 +22,7 @@ from bench.load import Plan, prefill
 from bench.native import percentile
 from bench.results import Drawing, Line, Result, medians
 from bench.session import Measures, Session
-from bench.stolen import SECONDS, TAKES, least_robbed
+from bench.stolen import SECONDS, in_words, least_robbed
 from bench.subjects import DaemonSubject, Setup, memory_bytes
 from bench.warming import warm_broker
 
@@ -120,10 +120,7 @@ def _once(
             measures = least_robbed(partial(take, rate, seconds), SECONDS)
             found[f"rate_{load}"] = rate
             found |= {f"{key}_at_{load}": value for key, value in measures.items()}
-            session.say(
-                f"    {load} %: p99 {measures['p99_ms']:.1f} ms, sent {measures[TAKES]} times"
-                f", {measures[SECONDS]:.2f} s stolen"
-            )
+            session.say(f"    {load} %: p99 {measures['p99_ms']:.1f} ms, {in_words(measures)}")
         trial.check_arrivals(sink, signed=True)
         subject.abrupt = True
         found["peak_mb"] = memory_bytes(subject)[1] / 1e6

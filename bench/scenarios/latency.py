@@ -26,15 +26,13 @@ from bench.parts import Parts
 from bench.results import Drawing, Line, Result, medians
 from bench.scenarios.drain import Case, filled, once
 from bench.session import Measures, Session
-from bench.stolen import SECONDS, TAKES, least_robbed
+from bench.stolen import MOST_TAKES, SECONDS, TAKES, in_words, least_robbed
 from bench.subjects import DaemonSubject, Setup, wait_until_delivered
 from bench.warming import warm_broker
 
 LOADS = (25, 50, 75, 90)
 AT_ONCE = (10, 50)
 _SHOWN = (("p50_ms", 0.5, "p50"), ("p99_ms", 0.99, "p99"), ("p999_ms", 0.999, "p99.9"))
-_ROOM = 8_000_000
-"""Events that the loads may need; what is not sent is not awaited."""
 
 
 def run(session: Session, result: Result) -> None:
@@ -79,9 +77,10 @@ def _name(load: int, most: int) -> str:
 class _Loads:
     """One run's daemon, and what has been published to it."""
 
-    def __init__(self, parts: Parts, most: int) -> None:
+    def __init__(self, parts: Parts, most: int, room: int) -> None:
+        """`room`: events that the loads may need; what is not published is not awaited."""
         self.parts = parts
-        self.plan = Plan(_ROOM)
+        self.plan = Plan(room)
         self.topic = self.parts.topic()
         self.done = 0
         self.parts.sink.reset(self.plan.events)
@@ -137,7 +136,8 @@ def _take(
     session: Session, rate: float, seconds: int, most: int, by_load: dict[str, list[Measures]]
 ) -> dict[str, float]:
     """A daemon goes through all loads; what it has recorded."""
-    loads = _Loads(session.parts, most)
+    room = int(rate * seconds * (1 + sum(LOADS) / 100 * MOST_TAKES))
+    loads = _Loads(session.parts, most, room)
     subject = loads.subject
     try:
         subject.start()
@@ -147,10 +147,7 @@ def _take(
             session.tell(f"{load} % of the drain rate")
             measures = least_robbed(partial(loads.measure, rate * load / 100, seconds), SECONDS)
             by_load[_name(load, most)].append(measures)
-            session.say(
-                f"    {load} %: p99 {measures['p99_ms']:.1f} ms, sent {measures[TAKES]} times"
-                f", {measures[SECONDS]:.2f} s stolen"
-            )
+            session.say(f"    {load} %: p99 {measures['p99_ms']:.1f} ms, {in_words(measures)}")
         subject.published(loads.done)
         subject.wait_settled()
         trial.check_arrivals(session.parts.sink, signed=True)
